@@ -1,0 +1,1 @@
+"""The collector: event contract, outbox, flusher, replay and the shop simulator."""

@@ -1,0 +1,1 @@
+"""GRU4Rec, its baselines, evaluation, the gate, the registry and the scorer."""

@@ -1,0 +1,48 @@
+"""Every path in the object store. No other module spells one out."""
+
+from datetime import datetime
+
+RAW_EVENTS = "raw/events"
+RAW_REJECTED = "raw/rejected"
+MARTS = "marts"
+LATEST_MARTS = f"{MARTS}/latest.json"
+MODELS = "models"
+CHANNELS = f"{MODELS}/channels"
+REPORTS = "reports"
+
+CHAMPION = "champion"
+
+
+def raw_key(
+    prefix: str, received_at: datetime, collector_id: str, first_seq: int, last_seq: int
+) -> str:
+    """Object of the outbox range `first_seq..last_seq`, all received within one UTC hour."""
+    return (
+        f"{prefix}/date={received_at:%Y-%m-%d}/hour={received_at:%H}/"
+        f"{collector_id}-{first_seq:012d}-{last_seq:012d}.parquet"
+    )
+
+
+def mart_key(snapshot_id: str, mart: str) -> str:
+    """Parquet export of `mart` in one snapshot."""
+    return f"{MARTS}/{snapshot_id}/{mart}.parquet"
+
+
+def snapshot_key(snapshot_id: str) -> str:
+    """Description of one snapshot: its marts, row counts and hashes."""
+    return f"{MARTS}/{snapshot_id}/snapshot.json"
+
+
+def bundle_key(name: str, version: str, file: str = "") -> str:
+    """A file of a model bundle, or with no `file` the bundle's folder."""
+    return f"{MODELS}/{name}/{version}/{file}"
+
+
+def channel_key(channel: str) -> str:
+    """Pointer to the bundle that a channel (`champion`, …) serves."""
+    return f"{CHANNELS}/{channel}.json"
+
+
+def report_key(kind: str, name: str) -> str:
+    """A report of a refresh, such as `drift` as HTML."""
+    return f"{REPORTS}/{kind}/{name}"

@@ -1,0 +1,257 @@
+"""Every setting of Shallop, typed, in one place.
+
+Values come from the environment (`SHALLOP_<PART>__<FIELD>`) or a `.env` file beside the checkout.
+Nothing else in the code base reads the environment; dbt receives its part through
+`Settings.dbt_environment`.
+"""
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(_Part):
+    """Where raw events, marts, models and reports are kept."""
+
+    uri: str = Field(
+        "",
+        description="Object store: a folder, or `s3://bucket/prefix`; empty means `<home>/store`.",
+    )
+    s3_endpoint: str = Field(
+        "http://127.0.0.1:9000", description="URL of the S3 server (MinIO API), with its scheme."
+    )
+    s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
+    s3_access_key: SecretStr = Field(SecretStr(""), description="S3 access key.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
+    s3_timeout_seconds: float = Field(
+        10.0, gt=0, description="Seconds before a request to the S3 server is given up."
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        scheme = urlsplit(value).scheme
+        if scheme not in ("", "s3"):
+            raise ValueError(f"unknown store, expected a folder or `s3://bucket/prefix`: `{value}`")
+        if scheme == "s3" and not urlsplit(value).netloc:
+            raise ValueError(f"no bucket in the store's URI, expected `s3://bucket`: `{value}`")
+        return value.rstrip("/")
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(f"expected a URL like `http://minio:9000`: `{value}`")
+        return value.rstrip("/")
+
+
+class IngestSettings(_Part):
+    """The collector: limits, outbox, flusher and session state."""
+
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body, in bytes.")
+    max_batch_events: int = Field(1_000, ge=1, description="Most events in one request.")
+    max_event_items: int = Field(200, ge=1, description="Most items in one event.")
+    max_future_seconds: int = Field(
+        86_400, ge=0, description="How far ahead of our clock `occurred_at` may be, in seconds."
+    )
+    outbox_limit_events: int = Field(
+        2_000_000,
+        ge=1,
+        description="Events waiting for the store before the collector answers 503.",
+    )
+    flush_interval_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two shipments of the outbox to the store."
+    )
+    flush_max_rows: int = Field(100_000, ge=1, description="Most rows in one raw Parquet object.")
+    session_gap_seconds: int = Field(
+        1_800, ge=1, description="Inactivity that ends a session the client did not name, seconds."
+    )
+    session_max_steps: int = Field(
+        50, ge=1, description="Latest steps of a live session kept for recommending."
+    )
+    session_ttl_seconds: int = Field(
+        86_400, ge=60, description="Seconds after which an idle live session is forgotten."
+    )
+    keep_ip_prefix: bool = Field(
+        True, description="Keep the sender's address truncated to /24 (IPv4) or /48 (IPv6)."
+    )
+
+
+class WarehouseSettings(_Part):
+    """DuckDB, as dbt runs it."""
+
+    memory_limit: str = Field("2GB", description="DuckDB's memory limit while dbt builds.")
+    threads: int = Field(2, ge=1, description="DuckDB's threads while dbt builds.")
+
+
+class TrainingSettings(_Part):
+    """What a refresh trains on and how; hyperparameters live in `config_file`."""
+
+    config_file: Path | None = Field(
+        None, description="JSON file of GRU4Rec hyperparameters; empty means the defaults."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to train: `auto` takes CUDA when a GPU is there."
+    )
+    threads: int = Field(1, ge=1, description="CPU math threads of training.")
+    seed: int = Field(42, description="Seed of initial weights, negatives and dropout.")
+    window_days: int = Field(
+        90, ge=1, description="Days of events, back from the last, trained on."
+    )
+    min_item_support: int = Field(
+        5, ge=1, description="Steps an item needs inside the window to be in the model."
+    )
+    min_session_steps: int = Field(2, ge=2, description="Steps a session needs to be trained on.")
+    holdout_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of the latest sessions kept to judge the model."
+    )
+    refit: bool = Field(
+        True, description="Train once more on all sessions, hold-out included, before publishing."
+    )
+    min_holdout_steps: int = Field(
+        20, ge=1, description="Predictions the hold-out needs before a model may be judged."
+    )
+
+
+class ServingSettings(_Part):
+    """The HTTP application."""
+
+    host: str = Field("127.0.0.1", description="Address the app listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the app listens on.")
+    workers: int = Field(1, ge=1, description="uvicorn worker processes.")
+    default_k: int = Field(10, ge=1, description="Recommendations when a request names no `k`.")
+    max_k: int = Field(100, ge=1, description="Most recommendations one request may ask for.")
+    champion_poll_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two looks for a new champion model."
+    )
+    exclude: Literal["current", "session", "none"] = Field(
+        "current",
+        description="Not recommended back: the `current` item, the whole `session`, or `none`.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins (JSON array) whose pages may call the app from a browser."
+    )
+    dagster_url: str = Field(
+        "http://127.0.0.1:3000", description="Where the pages link to the Dagster web UI."
+    )
+
+
+class RefreshSettings(_Part):
+    """When the pipeline runs and who hears of a failure."""
+
+    cron: str = Field("15 3 * * *", description="Schedule of `refresh`, cron in UTC.")
+    after_events: int = Field(
+        10_000, ge=1, description="New raw events that start a `refresh` before its schedule."
+    )
+    alert_webhook_url: SecretStr = Field(
+        SecretStr(""), description="URL that a failed run is posted to as JSON; empty means nobody."
+    )
+    drift_threshold: float = Field(
+        0.2, gt=0, description="Population stability index above which a column has drifted."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings; frozen, refused at start-up when one is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHALLOP_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    home: Path = Field(
+        Path(".shallop"),
+        description="Local state of this box: outbox, warehouse, Dagster, model cache.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log lines that are written."
+    )
+    storage: StorageSettings = StorageSettings()
+    ingest: IngestSettings = IngestSettings()
+    warehouse: WarehouseSettings = WarehouseSettings()
+    training: TrainingSettings = TrainingSettings()
+    serving: ServingSettings = ServingSettings()
+    refresh: RefreshSettings = RefreshSettings()
+
+    @model_validator(mode="after")
+    def _s3_has_keys(self) -> "Settings":
+        storage = self.storage
+        if storage.uri.startswith("s3://") and not (
+            storage.s3_access_key.get_secret_value() and storage.s3_secret_key.get_secret_value()
+        ):
+            raise ValueError(
+                "the store is on S3 but has no keys, set SHALLOP_STORAGE__S3_ACCESS_KEY and "
+                f"SHALLOP_STORAGE__S3_SECRET_KEY: `{storage.uri}`"
+            )
+        return self
+
+    @property
+    def store_uri(self) -> str:
+        """The object store as an absolute folder path or `s3://bucket/prefix`."""
+        uri = self.storage.uri or str(self.home / "store")
+        return uri if uri.startswith("s3://") else str(Path(uri).absolute())
+
+    @property
+    def outbox_path(self) -> Path:
+        """The collector's SQLite file."""
+        return self.home.absolute() / "outbox.sqlite"
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file that dbt alone opens."""
+        return self.home.absolute() / "warehouse.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of the embedded Dagster."""
+        return self.home.absolute() / "dagster"
+
+    @property
+    def model_cache_path(self) -> Path:
+        """Verified local copies of model bundles, memory-mapped by the workers."""
+        return self.home.absolute() / "models"
+
+    @property
+    def extension_path(self) -> Path:
+        """DuckDB extensions, seeded from their wheels."""
+        return self.home.absolute() / "duckdb-extensions"
+
+    def dbt_environment(self) -> dict[str, str]:
+        """The environment that the dbt project reads with `env_var`."""
+        storage = self.storage
+        return {
+            "SHALLOP_STORE_URI": self.store_uri,
+            "SHALLOP_DBT_TARGET": "s3" if self.store_uri.startswith("s3://") else "folder",
+            "SHALLOP_WAREHOUSE_PATH": str(self.warehouse_path),
+            "SHALLOP_EXTENSION_PATH": str(self.extension_path),
+            "SHALLOP_DUCKDB_TEMP_PATH": str(Path(tempfile.gettempdir()) / "shallop-duckdb"),
+            "SHALLOP_WAREHOUSE__MEMORY_LIMIT": self.warehouse.memory_limit,
+            "SHALLOP_WAREHOUSE__THREADS": str(self.warehouse.threads),
+            "SHALLOP_S3_HOST": urlsplit(storage.s3_endpoint).netloc,
+            "SHALLOP_S3_USE_SSL": str(storage.s3_endpoint.startswith("https://")).lower(),
+            "SHALLOP_STORAGE__S3_REGION": storage.s3_region,
+            "SHALLOP_STORAGE__S3_ACCESS_KEY": storage.s3_access_key.get_secret_value(),
+            "SHALLOP_STORAGE__S3_SECRET_KEY": storage.s3_secret_key.get_secret_value(),
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DO_NOT_TRACK": "1",
+        }
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

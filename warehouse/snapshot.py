@@ -1,0 +1,96 @@
+"""Mart snapshots: what one refresh exported, and the pointer to the latest good one.
+
+dbt writes the Parquet of a snapshot under its own id; `publish` describes it and flips
+`marts/latest.json` last, so readers see a whole snapshot or the one before.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse import layout
+from warehouse.contracts import MART_SCHEMAS
+from warehouse.store import ObjectNotFound, ObjectStore, sha256
+
+
+class NoSnapshot(RuntimeError):
+    """No refresh has exported marts yet."""
+
+
+class SchemaMismatch(RuntimeError):
+    """A Parquet object does not have the columns that its contract states."""
+
+
+@dataclass(frozen=True)
+class MartExport:
+    """One mart of a snapshot: object key, rows and sha256 of the bytes."""
+
+    key: str
+    n_rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One refresh's exported marts."""
+
+    snapshot_id: str
+    created_at: datetime
+    marts: dict[str, MartExport]
+
+
+def new_snapshot_id(now: datetime | None = None) -> str:
+    """A sortable id for a snapshot that starts now, unique to the microsecond."""
+    return f"{now or datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+
+
+def describe(store: ObjectStore, snapshot_id: str) -> Snapshot:
+    """The snapshot as dbt exported it, read back from the store. Raises SchemaMismatch."""
+    marts = {}
+    for mart in MART_SCHEMAS:
+        key = layout.mart_key(snapshot_id, mart)
+        data = store.get(key)
+        table = _checked(mart, pq.read_table(BytesIO(data)))
+        marts[mart] = MartExport(key, table.num_rows, sha256(data))
+    return Snapshot(snapshot_id, datetime.now(UTC), marts)
+
+
+def publish(store: ObjectStore, snapshot: Snapshot) -> None:
+    """Keep the description beside the marts, then make this snapshot the latest."""
+    data = msgspec.json.format(msgspec.json.encode(asdict(snapshot)))
+    store.put(layout.snapshot_key(snapshot.snapshot_id), data)
+    store.put(layout.LATEST_MARTS, data)
+
+
+def load(store: ObjectStore, snapshot_id: str) -> Snapshot:
+    """A published snapshot by its id. Raises ObjectNotFound."""
+    return msgspec.json.decode(store.get(layout.snapshot_key(snapshot_id)), type=Snapshot)
+
+
+def latest(store: ObjectStore) -> Snapshot:
+    """The latest published snapshot. Raises NoSnapshot before the first."""
+    try:
+        return msgspec.json.decode(store.get(layout.LATEST_MARTS), type=Snapshot)
+    except ObjectNotFound:
+        raise NoSnapshot("no marts exported yet, run `shallop refresh` first") from None
+
+
+def read_mart(store: ObjectStore, snapshot_id: str, mart: str) -> pa.Table:
+    """One exported mart with the columns and types of its contract. Raises SchemaMismatch."""
+    return _checked(mart, pq.read_table(BytesIO(store.get(layout.mart_key(snapshot_id, mart)))))
+
+
+def _checked(mart: str, table: pa.Table) -> pa.Table:
+    expected = MART_SCHEMAS[mart]
+    if table.schema.names != expected.names:
+        raise SchemaMismatch(
+            f"mart `{mart}` should have columns {expected.names}, it has: {table.schema.names}"
+        )
+    try:
+        return table.cast(expected)
+    except pa.ArrowInvalid as error:
+        raise SchemaMismatch(f"mart `{mart}`: {error}") from error
