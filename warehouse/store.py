@@ -154,7 +154,8 @@ class FolderStore:
         except OSError as error:
             raise StoreUnavailable(f"cannot write to the store: {error}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 class S3Store:

@@ -1,0 +1,64 @@
+"""What every command shares: the console, settings, and errors that end in a sentence."""
+
+from typing import NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from warehouse import log
+from warehouse.settings import Settings, get_settings
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the command with `message` on standard error."""
+    errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def load_settings() -> Settings:
+    """The settings, or an end that names each wrong one and its environment variable."""
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        fail("\n".join(["wrong settings", *describe_invalid(error)]), status=2)
+    log.configure(settings.log_level)
+    return settings
+
+
+def describe_invalid(error: ValidationError) -> list[str]:
+    """A line for each wrong setting: its variable and what is wrong with the value."""
+    lines = []
+    for problem in error.errors():
+        variable = "SHALLOP_" + "__".join(str(part) for part in problem["loc"]).upper()
+        message = problem["msg"].removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f" (given: `{given}`)" if isinstance(given, str) and given not in message else ""
+        lines.append(f"  {variable if problem['loc'] else 'SHALLOP_*'}: {message}{shown}")
+    return lines
+
+
+def progress_bar() -> Progress:
+    """A progress bar that counts rows, for terminals and for logs alike."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+    )

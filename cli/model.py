@@ -1,0 +1,184 @@
+"""Commands about models: `refresh`, `registry`, `evaluate`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.console import console, errors, fail, load_settings
+from warehouse.store import StoreUnavailable, open_store
+
+if TYPE_CHECKING:
+    from models.registry import BundleInfo, Registry
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+registry_app = typer.Typer(no_args_is_help=True, help="Models: list, show, promote, roll back.")
+
+
+def refresh(json_: JsonOption = False) -> None:
+    """Raw events to marts, candidate model, checks and, where they pass, a new champion."""
+    from assets.refresh import RefreshFailed, run_refresh
+
+    settings = load_settings()
+    try:
+        with errors.status("refreshing: raw → dbt → marts → training → gate"):
+            result = run_refresh(settings)
+    except RefreshFailed as error:
+        fail(str(error))
+    if json_:
+        console.print_json(data=result.as_dict())
+        return
+    show_refresh(result.as_dict())
+
+
+def show_refresh(result: dict[str, Any]) -> None:
+    """Print what a refresh made: counts, the comparison, and whether it was published."""
+    console.print(
+        f"snapshot {result['snapshot_id']}: {result['n_raw_rows']:,} rows in raw, "
+        f"{result['n_staging_rows']:,} in staging, {result['n_training_steps']:,} training steps"
+    )
+    show_metrics(result["metrics"])
+    verdict = "promoted to champion" if result["is_promoted"] else "[red]refused[/]"
+    console.print(f"{result['model_name']} {result['model_version']}: {verdict}")
+    for reason in result["refusals"]:
+        console.print(f"  {reason}", highlight=False)
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """Print recall and mrr of the model beside its baselines, on the same hold-out."""
+    table = Table(title="Hold-out, ranked over the whole catalogue", title_justify="left")
+    for column in ("model", "recall@10", "recall@20", "mrr@10", "mrr@20", "predictions"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for model, values in metrics.items():
+        cells = [f"{values[m]:.4f}" for m in ("recall@10", "recall@20", "mrr@10", "mrr@20")]
+        table.add_row(model, *cells, f"{values['n_predictions']:,}")
+    console.print(table)
+
+
+@registry_app.command("list")
+def registry_list(json_: JsonOption = False) -> None:
+    """Every model kept, newest first."""
+    with _registry() as registry:
+        versions = registry.versions()
+    if json_:
+        console.print_json(data=[_described(info) for info in versions])
+        return
+    if not versions:
+        console.print("No models yet: run `shallop refresh`.")
+        return
+    table = Table()
+    for column in ("name", "version", "created", "channels", "recall@20", "mrr@20", "snapshot"):
+        table.add_column(column)
+    for info in versions:
+        row = _described(info)
+        figures = [f"{row['metrics'].get(m, float('nan')):.4f}" for m in ("recall@20", "mrr@20")]
+        table.add_row(
+            row["name"], row["version"], row["created_at"][:19], ", ".join(row["channels"]),
+            *figures, row["snapshot_id"],
+        )  # fmt: skip
+    console.print(table)
+
+
+@registry_app.command("show")
+def registry_show(
+    version: Annotated[str, typer.Argument(help="A version, or a channel such as `champion`.")],
+    name: Annotated[str, typer.Option(help="The model's name.")] = "gru4rec",
+) -> None:
+    """Manifest, metrics and checks of one model, as JSON."""
+    with _registry() as registry:
+        name, version = _resolved(registry, name, version)
+        shown = {
+            "manifest": registry.manifest(name, version),
+            "metrics": registry.metrics(name, version),
+            "checks": registry.checks(name, version),
+        }
+    console.print_json(json.dumps(shown, default=str))
+
+
+@registry_app.command("promote")
+def registry_promote(
+    version: Annotated[str, typer.Argument(help="The version that should serve.")],
+    name: Annotated[str, typer.Option(help="The model's name.")] = "gru4rec",
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the history.")] = "by hand",
+) -> None:
+    """Make a kept model the champion; the app swaps within seconds."""
+    with _registry() as registry:
+        pointer = registry.promote(name, version, reason=reason)
+    console.print(f"champion is now {pointer.name} {pointer.version}")
+
+
+@registry_app.command("rollback")
+def registry_rollback() -> None:
+    """Give the place back to the champion before; the app swaps within seconds."""
+    with _registry() as registry:
+        pointer = registry.rollback()
+    console.print(f"champion is now {pointer.name} {pointer.version}")
+
+
+def evaluate(
+    train: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
+    test: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
+    model: Annotated[str, typer.Option(help="gru4rec, popularity or item-knn.")] = "gru4rec",
+    config: Annotated[Path | None, typer.Option(help="JSON of hyperparameters.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and negatives.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Train on one file, rank the next items of the other's sessions, report recall and mrr."""
+    from models.offline import EvaluationInputError, evaluate_files
+
+    training = load_settings().training
+    try:
+        with errors.status(f"training and evaluating {model}"):
+            report = evaluate_files(
+                train,
+                test,
+                model=model,
+                config_file=config or training.config_file,
+                device=device or training.device,
+                seed=training.seed if seed is None else seed,
+                threads=training.threads,
+            )
+    except EvaluationInputError as error:
+        fail(str(error), status=2)
+    if json_:
+        console.print_json(data=report)
+        return
+    table = Table(title=f"{model} on {test}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for figure, value in report.items():
+        if isinstance(value, int | float):
+            table.add_row(figure, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+    console.print(table)
+
+
+@contextmanager
+def _registry() -> Iterator["Registry"]:
+    """The registry of the settings' store; its refusals end the command in a sentence."""
+    from models.registry import BundleCorrupt, NoChampionModel, Registry, UnknownModel
+
+    try:
+        yield Registry(open_store(load_settings()))
+    except (BundleCorrupt, NoChampionModel, UnknownModel, StoreUnavailable) as error:
+        fail(str(error))
+
+
+def _resolved(registry: "Registry", name: str, version: str) -> tuple[str, str]:
+    """Name and version of a model given by version or by channel."""
+    if version in ("champion", "challenger", "shadow"):
+        pointer = registry.pointer(version)
+        return pointer.name, pointer.version
+    return name, version
+
+
+def _described(info: "BundleInfo") -> dict[str, Any]:
+    described = asdict(info)
+    described["created_at"] = info.created_at.isoformat()
+    return described

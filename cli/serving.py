@@ -1,0 +1,45 @@
+"""Commands that run until they are stopped: the app and the embedded Dagster."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from cli.console import load_settings
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+) -> None:
+    """Serve the app: collector, recommendations, pages. Ctrl-C drains and stops."""
+    settings = load_settings()
+    uvicorn.run(
+        "api.app:create_app",
+        factory=True,
+        host=host or settings.serving.host,
+        port=port or settings.serving.port,
+        workers=workers or settings.serving.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=20,
+    )
+
+
+def dagster(
+    port: Annotated[int, typer.Option(help="Port of the web UI.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address of the web UI.")] = "127.0.0.1",
+) -> None:
+    """Run Dagster here: web UI, schedule and sensors, on the state of `shallop refresh`."""
+    from assets.refresh import prepare
+
+    settings = load_settings()
+    environment = prepare(settings)
+    command = Path(sys.executable).with_name("dagster")
+    arguments = ["dev", "--module-name", "assets.definitions", "--host", host, "--port", str(port)]
+    os.execve(command, [str(command), *arguments], {**os.environ, **environment})

@@ -1,0 +1,15 @@
+"""One log format for every process: time, level and logger as key=value, then the message's own."""
+
+import logging
+
+
+def configure(level: str) -> None:
+    """Write log lines of at least `level` to standard error."""
+    logging.basicConfig(
+        level=level,
+        format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
+        force=True,
+    )
+    # One line a request of ours is enough.
+    for name in ("httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
