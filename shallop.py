@@ -53,16 +53,17 @@ def main() -> None:
     from warehouse.snapshot import NoSnapshot, SchemaMismatch
     from warehouse.store import ObjectNotFound, StoreUnavailable
 
-    try:
-        app()
-    except (
+    named = (
         LocalS3Missing,
         NoFreePort,
         NoSnapshot,
         ObjectNotFound,
         SchemaMismatch,
         StoreUnavailable,
-    ) as error:
+    )
+    try:
+        app()
+    except named as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from cli.console import console, fail, load_settings, progress_bar
-from ingest.replay import Accounting
+from ingest.sender import Accounting
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="The app's address; default: the settings'.")
@@ -34,11 +34,15 @@ def replay(
         if not file.is_file():
             fail(f"no such file: `{file}`", status=2)
     target = url or _app_url()
-    with _counted(f"replaying to {target}", replaying.count_rows(files)) as advance:
-        try:
+    try:
+        with _counted(f"replaying to {target}", replaying.count_rows(files)) as advance:
             accounting = replaying.replay(files, target, items=items, progress=advance)
-        except (replaying.UnknownColumns, replaying.CollectorUnreachable) as error:
-            fail(str(error))
+    except (
+        replaying.CollectorUnreachable,
+        replaying.UnknownColumns,
+        replaying.UnreadableFile,
+    ) as error:
+        fail(str(error))
     if json_:
         console.print_json(data=asdict(accounting))
     else:

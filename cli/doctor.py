@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from cli.console import console, describe_invalid
-from models.registry import NoChampionModel, Registry
 from warehouse import snapshot
 from warehouse.settings import Settings
 from warehouse.store import StoreUnavailable, open_store
@@ -107,7 +106,9 @@ def _outbox(settings: Settings) -> Finding:
     try:
         with sqlite3.connect(f"file:{settings.outbox_path}?mode=ro", uri=True) as connection:
             (verdict,) = connection.execute("pragma quick_check").fetchone()
-            (waiting,) = connection.execute("select count(*) from events").fetchone()
+            (waiting,) = connection.execute(
+                "select n_in - n_out from stream where name = 'events'"
+            ).fetchone()
     except sqlite3.Error as error:
         return Finding("outbox", "wrong", str(error), f"look at {settings.outbox_path}")
     if verdict != "ok":
@@ -134,6 +135,8 @@ def _marts(settings: Settings) -> Finding:
 
 
 def _champion(settings: Settings) -> Finding:
+    from models.registry import NoChampionModel, Registry
+
     registry = Registry(open_store(settings))
     try:
         pointer = registry.pointer()

@@ -14,6 +14,7 @@ from cli.console import console, errors, fail, load_settings
 from warehouse.store import StoreUnavailable, open_store
 
 if TYPE_CHECKING:
+    from assets.refresh import RefreshResult
     from models.registry import BundleInfo, Registry
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -23,42 +24,52 @@ registry_app = typer.Typer(no_args_is_help=True, help="Models: list, show, promo
 
 def refresh(json_: JsonOption = False) -> None:
     """Raw events to marts, candidate model, checks and, where they pass, a new champion."""
-    from assets.refresh import RefreshFailed, run_refresh
-
     settings = load_settings()
-    try:
-        with errors.status("refreshing: raw → dbt → marts → training → gate"):
-            result = run_refresh(settings)
-    except RefreshFailed as error:
-        fail(str(error))
+    from assets.project import DbtParseFailed
+    from assets.refresh import Progress, RefreshFailed, run_refresh
+    from assets.resources import RefreshRunning
+
+    with errors.status("refresh starts") as status:
+
+        def show(step: Progress) -> None:
+            if step.state == "started":
+                status.update(f"refresh: {step.step}")
+            elif step.state != "done":
+                errors.print(f"  {step.step}: {step.state}", highlight=False)
+
+        try:
+            result = run_refresh(settings, show)
+        except (DbtParseFailed, RefreshFailed, RefreshRunning) as error:
+            fail(str(error))
     if json_:
-        console.print_json(data=result.as_dict())
-        return
-    show_refresh(result.as_dict())
+        console.print_json(data=asdict(result))
+    else:
+        _show_refresh(result)
+    if result.outcome != "promoted":
+        raise typer.Exit(3)
 
 
-def show_refresh(result: dict[str, Any]) -> None:
+def _show_refresh(result: "RefreshResult") -> None:
     """Print what a refresh made: counts, the comparison, and whether it was published."""
-    console.print(
-        f"snapshot {result['snapshot_id']}: {result['n_raw_rows']:,} rows in raw, "
-        f"{result['n_staging_rows']:,} in staging, {result['n_training_steps']:,} training steps"
-    )
-    show_metrics(result["metrics"])
-    verdict = "promoted to champion" if result["is_promoted"] else "[red]refused[/]"
-    console.print(f"{result['model_name']} {result['model_version']}: {verdict}")
-    for reason in result["refusals"]:
-        console.print(f"  {reason}", highlight=False)
-
-
-def show_metrics(metrics: dict[str, Any]) -> None:
-    """Print recall and mrr of the model beside its baselines, on the same hold-out."""
-    table = Table(title="Hold-out, ranked over the whole catalogue", title_justify="left")
-    for column in ("model", "recall@10", "recall@20", "mrr@10", "mrr@20", "predictions"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for model, values in metrics.items():
-        cells = [f"{values[m]:.4f}" for m in ("recall@10", "recall@20", "mrr@10", "mrr@20")]
-        table.add_row(model, *cells, f"{values['n_predictions']:,}")
-    console.print(table)
+    counts = ", ".join(f"{n:,} {mart}" for mart, n in result.counts.items())
+    console.print(f"snapshot {result.snapshot_id}: {counts}", highlight=False)
+    if result.metrics:
+        table = Table(title="Hold-out, ranked over the whole catalogue", title_justify="left")
+        measures = ("recall@10", "recall@20", "mrr@10", "mrr@20")
+        for column in ("model", *measures, "predictions"):
+            table.add_column(column, justify="left" if column == "model" else "right")
+        for model, values in result.metrics.items():
+            figures = [f"{values[measure]:.4f}" for measure in measures]
+            table.add_row(model, *figures, f"{values['n_predictions']:,.0f}")
+        console.print(table)
+    match result.outcome:
+        case "promoted":
+            console.print(f"[green]champion[/] is now gru4rec {result.model_version}")
+        case "refused":
+            console.print(f"[red]refused[/] by the gate, the champion stays: {result.reason}")
+        case "not_enough_data":
+            console.print(f"[yellow]no model[/] yet: {result.reason}")
+    console.print(f"took {result.seconds:.0f} s", highlight=False)
 
 
 @registry_app.command("list")

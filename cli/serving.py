@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from cli.console import load_settings
+from cli.console import fail, load_settings
 
 
 def serve(
@@ -36,10 +36,18 @@ def dagster(
     host: Annotated[str, typer.Option(help="Address of the web UI.")] = "127.0.0.1",
 ) -> None:
     """Run Dagster here: web UI, schedule and sensors, on the state of `shallop refresh`."""
-    from assets.refresh import prepare
+    from assets.instance import install_dagster_home
+    from assets.project import DbtParseFailed, prepare_dbt
 
     settings = load_settings()
-    environment = prepare(settings)
+    try:
+        prepare_dbt(settings)
+    except DbtParseFailed as error:
+        fail(str(error))
+    environment = {
+        "DAGSTER_HOME": str(install_dagster_home(settings)),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
     command = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "--module-name", "assets.definitions", "--host", host, "--port", str(port)]
     os.execve(command, [str(command), *arguments], {**os.environ, **environment})

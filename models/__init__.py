@@ -1,1 +1,1 @@
-"""GRU4Rec, its baselines, evaluation, the gate, the registry and the scorer."""
+"""GRU4Rec and its baselines: training, evaluation, gate, registry and the scorer that serves."""

@@ -10,6 +10,6 @@ def configure(level: str) -> None:
         format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
         force=True,
     )
-    # One line a request of ours is enough.
+    # Our own lines tell of requests and of what came of them, retries included.
     for name in ("httpx", "httpcore", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)

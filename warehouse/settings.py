@@ -5,6 +5,7 @@ Nothing else in the code base reads the environment; dbt receives its part throu
 `Settings.dbt_environment`.
 """
 
+import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class _Part(BaseModel):
@@ -42,8 +45,11 @@ class StorageSettings(_Part):
         scheme = urlsplit(value).scheme
         if scheme not in ("", "s3"):
             raise ValueError(f"unknown store, expected a folder or `s3://bucket/prefix`: `{value}`")
-        if scheme == "s3" and not urlsplit(value).netloc:
-            raise ValueError(f"no bucket in the store's URI, expected `s3://bucket`: `{value}`")
+        if scheme == "s3" and not _BUCKET.fullmatch(urlsplit(value).netloc):
+            raise ValueError(
+                "expected `s3://bucket/prefix` with a bucket of 3 to 63 lower-case letters, "
+                f"digits, dots or hyphens: `{value}`"
+            )
         return value.rstrip("/")
 
     @field_validator("s3_endpoint")

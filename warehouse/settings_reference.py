@@ -27,7 +27,9 @@ def document(settings: Settings) -> Iterator[Documented]:
 
 def as_markdown(settings: Settings) -> str:
     """A table of variables, defaults and descriptions."""
-    rows = [f"| `{d.variable}` | {_code(d.default)} | {d.description} |" for d in document(settings)]
+    rows = [
+        f"| `{d.variable}` | {_code(d.default)} | {d.description} |" for d in document(settings)
+    ]
     return "\n".join(["| variable | default | what it is |", "|---|---|---|", *rows])
 
 
@@ -43,7 +45,9 @@ def _document(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterato
         if isinstance(value, BaseModel):
             yield from _document(type(value), value, f"{variable}__")
         else:
-            yield Documented(variable, _text(_default(field)), field.description or "", _text(value))
+            yield Documented(
+                variable, _text(_default(field)), field.description or "", _text(value)
+            )
 
 
 def _default(field: FieldInfo) -> Any:

@@ -267,7 +267,7 @@ class S3Store:
         except (MinioException, urllib3.exceptions.HTTPError) as error:
             raise StoreUnavailable(
                 f"no answer from the S3 server at {self._endpoint}, is it up and "
-                f"SHALLOP_STORAGE__S3_ENDPOINT right? {error}"
+                f"SHALLOP_STORAGE__S3_ENDPOINT right? {getattr(error, 'reason', error)}"
             ) from error
 
 

@@ -30,7 +30,7 @@ def test_the_store_is_below_home_unless_named(tmp_path: Path) -> None:
     ("variable", "value", "message"),
     [
         ("SHALLOP_STORAGE__URI", "gs://bucket", r"expected a folder or `s3://bucket/prefix`"),
-        ("SHALLOP_STORAGE__URI", "s3:///x", r"no bucket"),
+        ("SHALLOP_STORAGE__URI", "s3:///x", r"a bucket of 3 to 63"),
         ("SHALLOP_STORAGE__URI", "s3://lake", r"SHALLOP_STORAGE__S3_ACCESS_KEY"),
         ("SHALLOP_STORAGE__S3_ENDPOINT", "store:9000", r"a URL like `http://minio:9000`"),
         ("SHALLOP_SERVING__PORT", "0", r"greater than or equal to 1"),

@@ -1,0 +1,87 @@
+"""The one app: collector, recommendations, status and pages.
+
+`uvicorn --factory api.app:create_app`, with as many workers as wanted. It starts, and acknowledges
+events, with the object store down and before any model exists; /readyz and /status say so.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from api import collector, errors, logs, openapi, pages, recommend, status
+from api.collector import Collector
+from api.front import Endpoint, Front
+from api.metrics import Metrics
+from api.parts import Parts, running
+from api.recommend import RecommendEndpoint
+from api.recommender import Recommender
+from warehouse.settings import Settings, get_settings
+
+
+class ShallopApp(FastAPI):
+    """FastAPI with our front outside of its middleware, and CORS outside of both.
+
+    FastAPI's own `add_middleware` would put them inside its error handling: an error's reply would
+    lack the CORS headers, and each hot request would cross layers that do nothing for it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            title="Shallop",
+            version=version("shallop"),
+            description="In-session product recommendations: send events, ask what comes next.",
+            docs_url=None,
+            redoc_url=None,
+            lifespan=_lifespan,
+        )
+        self.settings = settings
+        self.metrics = Metrics()
+        self.endpoints: dict[str, Endpoint] = {}
+
+    def build_middleware_stack(self) -> ASGIApp:
+        front = Front(super().build_middleware_stack(), self.endpoints, self.metrics)
+        origins = self.settings.serving.cors_origins
+        if not origins:
+            return front
+        return CORSMiddleware(
+            front,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Content-Type", "X-Request-ID"),
+            expose_headers=("Retry-After", "X-Request-ID"),
+        )
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app with these settings, or with those of the environment."""
+    app = ShallopApp(settings or get_settings())
+    app.include_router(status.router)
+    pages.install(app)
+    errors.install(app)
+    openapi.install(app, app.settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    assert isinstance(app, ShallopApp)
+    logs.configure(app.settings.log_level)
+    async with running(app.settings, app.metrics) as parts:
+        app.state.parts = parts
+        app.endpoints.update(_hot_paths(parts))
+        yield
+
+
+def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
+    settings = parts.settings
+    recommender = Recommender(
+        parts.champion, parts.catalogue, parts.outbox, settings, parts.metrics
+    )
+    return {
+        collector.PATH: Collector(parts.outbox, settings.ingest, parts.metrics),
+        recommend.PATH: RecommendEndpoint(recommender, settings.serving),
+    }

@@ -1,0 +1,148 @@
+"""The front of the app: request ids, timing, and the two hot paths as bare ASGI functions.
+
+An endpoint of a hot path takes the ASGI scope and gives a whole `Reply`; nothing of FastAPI runs
+for it. Everything else goes on to FastAPI.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import logs
+from api.errors import Refused, internal_error, method_not_allowed
+from api.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_JSON = (b"content-type", b"application/json")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole reply with a JSON body."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] | None = None
+
+
+class ClientGone(Exception):
+    """The client left before its request was read; nobody waits for an answer."""
+
+
+class Endpoint(Protocol):
+    """One hot path."""
+
+    method: str
+
+    async def answer(self, scope: Scope, receive: Receive) -> Reply:
+        """The reply to one request of `method`. Raises Refused, ClientGone."""
+
+
+class Front:
+    """ASGI middleware around FastAPI."""
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], metrics: Metrics) -> None:
+        self.app = app
+        self.endpoints = endpoints
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id = _request_id(scope)
+        logs.request_id.set(request_id.decode())
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        endpoint = self.endpoints.get(path)
+        if endpoint is None:
+            await self._pass_on(scope, receive, send, request_id, started)
+            return
+        try:
+            reply = await _answered(endpoint, path, scope, receive)
+        except ClientGone:
+            return
+        await _send_reply(send, reply, request_id)
+        self._observe(path, scope["method"], reply.status, started)
+
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, send: Send, request_id: bytes, started: float
+    ) -> None:
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_marked)
+        except Exception:
+            logger.exception("request_failed method=%s path=%s", scope["method"], scope["path"])
+            if status:
+                raise  # the reply has begun: only cutting the connection tells the client
+            status = 500
+            await _send_reply(send, _as_reply(internal_error(request_id.decode())), request_id)
+        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        self._observe(route, scope["method"], status, started)
+
+    def _observe(self, path: str, method: str, status: int, started: float) -> None:
+        seconds = perf_counter() - started
+        self.metrics.observe_request(path, method, status, seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "request method=%s path=%s status=%d ms=%.2f", method, path, status, seconds * 1e3
+            )
+
+
+async def _answered(endpoint: Endpoint, path: str, scope: Scope, receive: Receive) -> Reply:
+    """The endpoint's reply, or the error in its place."""
+    try:
+        if scope["method"] != endpoint.method:
+            raise method_not_allowed(scope["method"], path, endpoint.method)
+        return await endpoint.answer(scope, receive)
+    except Refused as error:
+        if error.status >= 500:
+            logger.warning("request_refused path=%s error=%r", path, error.detail.message)
+        return _as_reply(error)
+    except ClientGone:
+        raise
+    except Exception:
+        logger.exception("request_failed method=%s path=%s", scope["method"], path)
+        return _as_reply(internal_error(logs.request_id.get()))
+
+
+def _as_reply(error: Refused) -> Reply:
+    return Reply(error.status, error.body, error.headers)
+
+
+def _request_id(scope: Scope) -> bytes:
+    """The client's `X-Request-ID` where it is a plain word, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return uuid4().hex.encode()
+
+
+async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:
+    headers = [
+        _JSON,
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", request_id),
+    ]
+    if reply.headers:
+        headers += (
+            (name.lower().encode(), value.encode()) for name, value in reply.headers.items()
+        )
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

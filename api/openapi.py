@@ -1,0 +1,208 @@
+"""The OpenAPI document: FastAPI's, with the hot paths and the one error shape put in.
+
+The schemas of the hot paths come from the very structs that are decoded and encoded there.
+"""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import collector, recommend
+from api.collector import EventsReply, NothingAccepted
+from api.errors import ErrorReply
+from api.recommender import RecommendReply
+from ingest.events import SentEvent
+from warehouse.contracts import EVENT_NAMES
+from warehouse.settings import Settings
+
+_REF = "#/components/schemas/{name}"
+_STRUCTS = (SentEvent, EventsReply, NothingAccepted, RecommendReply, ErrorReply)
+
+_VIEW = {
+    "event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+    "event_name": "view_item",
+    "occurred_at": "2026-01-31T12:00:00Z",
+    "session_id": "s-1",
+    "items": [{"item_id": "mug-blue", "item_name": "Blue mug", "price": 12.5}],
+    "currency": "USD",
+}
+_PURCHASE = {
+    **_VIEW,
+    "event_id": "9b2d7f10-6a4b-4a39-8f0e-2c8d1f6f5b11",
+    "event_name": "purchase",
+    "value": 12.5,
+}
+_RECOMMENDED = {
+    "recommendation_id": "5e6d7a52-1f0e-4a53-9d8f-0b7f7d1c2a10",
+    "session": "s-1",
+    "placement": None,
+    "model": "gru4rec",
+    "model_version": "20260131T030000Z",
+    "variant": "champion",
+    "fallback": None,
+    "items": [
+        {
+            "item_id": "mug-red",
+            "title": "Red mug",
+            "category": "Mugs",
+            "price": 12.5,
+            "score": 4.2,
+            "rank": 1,
+            "source": "gru4rec",
+            "reason": "shoppers who viewed Blue mug next looked at this",
+        }
+    ],
+}
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Make `app.openapi` give the whole document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, settings)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, structs = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(structs)
+    schemas["SentEvent"]["properties"]["event_name"] = {"enum": list(EVENT_NAMES)}
+    schemas["SentEvent"]["required"] = ["event_name"]
+    # Fields that we do not know are accepted too, and kept in `extra`.
+    schemas["SentEvent"].pop("additionalProperties", None)
+    schemas["EventItem"].pop("additionalProperties", None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "422" in operation["responses"]:
+                operation["responses"]["422"] = _error("A parameter is wrong; the error names it.")
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["paths"] = {
+        collector.PATH: {"post": _events(settings)},
+        recommend.PATH: {"get": _recommend(settings)},
+        **document["paths"],
+    }
+    return document
+
+
+def _events(settings: Settings) -> dict[str, Any]:
+    limits = settings.ingest
+    event = {"$ref": _REF.format(name="SentEvent")}
+    body = {
+        "schema": {
+            "oneOf": [
+                event,
+                {"type": "array", "items": event, "maxItems": limits.max_batch_events},
+            ]
+        },
+        "examples": {
+            "one": {"summary": "One event", "value": _VIEW},
+            "several": {"summary": "Several events", "value": [_VIEW, _PURCHASE]},
+        },
+    }
+    return {
+        "tags": ["events"],
+        "operationId": "post_events",
+        "summary": "Send one event or several",
+        "description": "Acknowledged with 202 once the accepted events are on disk. Right and "
+        "wrong events may share a request: `errors` says which were rejected and why. Send an "
+        "`event_id`: a repeated event then counts once.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": body, "text/plain": {"schema": body["schema"]}},
+        },
+        "responses": {
+            "202": _answer(
+                "The accepted events are durable.",
+                "EventsReply",
+                {"accepted": 1, "rejected": 0, "errors": []},
+            ),
+            "400": _error("The body is not JSON."),
+            "405": _error("Not a POST."),
+            "413": _error(
+                f"More than {limits.max_body_bytes} bytes or {limits.max_batch_events} events."
+            ),
+            "415": _error("Neither JSON nor text/plain, or compressed."),
+            "422": _answer("No event was accepted.", "NothingAccepted", None),
+            "503": _retry("The outbox is full or broken; nothing of the request was kept."),
+        },
+    }
+
+
+def _recommend(settings: Settings) -> dict[str, Any]:
+    serving = settings.serving
+    return {
+        "tags": ["recommendations"],
+        "operationId": "get_recommend",
+        "summary": "Recommend items for a session",
+        "description": "Ranks by the session's steps so far. An unknown session or item is not an "
+        "error: `fallback` then says why popular items are replied. At least one of `session`, "
+        "`item` and `items` is needed.",
+        "parameters": [
+            _parameter("session", "The `session_id` of the events (or their `visitor_id`).", "s-1"),
+            _parameter(
+                "k",
+                "How many items.",
+                None,
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": serving.max_k,
+                    "default": min(serving.default_k, serving.max_k),
+                },
+            ),
+            _parameter("item", "The item of the page that asks, the latest step."),
+            _parameter(
+                "items",
+                "Items seen, oldest first, by commas; stand for the session's recorded steps. "
+                f"The latest {settings.ingest.session_max_steps} count.",
+            ),
+            _parameter("exclude", "Items not to recommend, by commas."),
+            _parameter("category", "Only items of this category."),
+            _parameter("placement", "Where on the shop's page it is shown; repeated in the reply."),
+        ],
+        "responses": {
+            "200": _answer("Items, best first.", "RecommendReply", _RECOMMENDED),
+            "405": _error("Not a GET."),
+            "422": _error("A parameter is wrong or missing; the error names it."),
+            "503": _retry("Neither a model nor a mart exists yet."),
+        },
+    }
+
+
+def _parameter(
+    name: str, description: str, example: str | None = None, schema: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    parameter = {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": schema or {"type": "string"},
+    }
+    return parameter | ({"example": example} if example else {})
+
+
+def _answer(description: str, struct: str, example: Any) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": _REF.format(name=struct)}}
+    if example is not None:
+        content["example"] = example
+    return {"description": description, "content": {"application/json": content}}
+
+
+def _error(description: str) -> dict[str, Any]:
+    return _answer(description, "ErrorReply", None)
+
+
+def _retry(description: str) -> dict[str, Any]:
+    header = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+    return _error(description) | {"headers": {"Retry-After": header}}

@@ -1,0 +1,314 @@
+// The demo shop: what is clicked becomes an event, and the carousel answers to it.
+
+import { currency, get, restartSession, send, sessionId } from "./api.js";
+import { card, categoryOf, chip, element, priceOf, titleOf } from "./cards.js";
+import { tile } from "./tiles.js";
+
+const PAGE = 24;
+const RECOMMENDED = 12;
+const byId = (id) => document.getElementById(id);
+const known = new Map(); // items that this page has seen, by item_id
+let shown = null; // the open item
+let recommendation = null; // the last reply of /recommend
+let pending = null; // how the open item was reached, for its view_item event
+let nextOffset = 0;
+let looks = 0;
+
+const stored = (key, fallback) => JSON.parse(sessionStorage.getItem(key) ?? fallback);
+const store = (key, value) => sessionStorage.setItem(key, JSON.stringify(value));
+
+function remember(items) {
+  for (const item of items) known.set(item.item_id, { ...known.get(item.item_id), ...item });
+}
+
+function notice(error) {
+  const box = byId("notice");
+  box.hidden = !error;
+  box.textContent = error ? [error.message, error.remedy].filter(Boolean).join(" — ") : "";
+}
+
+const eventItem = (item, index) => ({
+  item_id: item.item_id,
+  item_name: item.title ?? undefined,
+  item_category: item.category ?? undefined,
+  price: item.price ?? undefined,
+  index,
+});
+
+async function report(...events) {
+  try {
+    await send(...events);
+    notice(null);
+  } catch (error) {
+    notice(error);
+  }
+}
+
+// The item view.
+
+async function route() {
+  const wanted = location.hash.startsWith("#item=") ? decodeURIComponent(location.hash.slice(6)) : null;
+  const how = pending;
+  pending = null;
+  if (wanted === null) {
+    shown = null;
+    byId("item").hidden = true;
+    await recommend();
+    return;
+  }
+  let item = known.get(wanted);
+  try {
+    item ??= await get(`/items/${encodeURIComponent(wanted)}`);
+  } catch (error) {
+    notice(error);
+    return;
+  }
+  remember([item]);
+  open(item);
+  await report({
+    event_name: "view_item",
+    items: [eventItem(item, how?.index)],
+    recommendation_id: how?.recommendationId,
+    value: item.price ?? undefined,
+  });
+  addStep(item);
+  await recommend();
+}
+
+function open(item) {
+  shown = item;
+  byId("item-tile").replaceChildren(tile(item));
+  byId("item-category").textContent = categoryOf(item);
+  byId("item-title").textContent = titleOf(item);
+  byId("item-price").textContent = priceOf(item);
+  byId("item-id").textContent = item.item_id;
+  byId("item").hidden = false;
+  byId("item-title").focus({ preventScroll: true });
+  scrollTo({ top: 0, behavior: "smooth" });
+}
+
+byId("add").addEventListener("click", async () => {
+  if (!shown) return;
+  const item = shown;
+  const button = byId("add");
+  await report({
+    event_name: "add_to_cart",
+    items: [{ ...eventItem(item), quantity: 1 }],
+    value: item.price ?? undefined,
+  });
+  store("shallop-cart", stored("shallop-cart", "0") + 1);
+  showCart();
+  button.textContent = "Added ✓";
+  setTimeout(() => (button.textContent = "Add to cart"), 1500);
+  await recommend();
+});
+
+function showCart() {
+  byId("cart-count").textContent = stored("shallop-cart", "0");
+}
+
+// The carousel.
+
+async function recommend() {
+  const look = (looks += 1);
+  let reply;
+  try {
+    reply = await get("/recommend", {
+      session: sessionId(), item: shown?.item_id, k: RECOMMENDED, placement: "demo-carousel",
+    });
+  } catch (error) {
+    if (look !== looks) return;
+    byId("recommended").hidden = true;
+    if (error.code !== "no_model") notice(error);
+    return;
+  }
+  if (look !== looks) return; // a later click has asked again
+  recommendation = reply;
+  remember(reply.items);
+  const carousel = byId("carousel");
+  carousel.replaceChildren(...reply.items.map(card));
+  carousel.scrollTo({ left: 0 });
+  byId("recommended").hidden = !reply.items.length;
+  byId("source").replaceChildren(...sourceOf(reply));
+  showImpression(reply);
+}
+
+const nameOf = (source) => (source === "gru4rec" ? "GRU4Rec" : source);
+
+function sourceOf(reply) {
+  const source = reply.items[0]?.source ?? reply.model;
+  const badge = element("span", `badge ${reply.fallback ? "fallback" : "model"}`, nameOf(source));
+  const why = reply.fallback
+    ? reply.fallback.message
+    : `${nameOf(reply.model)} ${reply.model_version}: ${reply.items[0]?.reason ?? ""}`;
+  return [badge, document.createTextNode(` ${why}`)];
+}
+
+function showImpression(reply) {
+  if (!reply.items.length) return;
+  report({
+    event_name: "view_item_list",
+    item_list_id: "demo-carousel",
+    recommendation_id: reply.recommendation_id,
+    items: reply.items.map(eventItem),
+  });
+}
+
+byId("carousel").addEventListener("click", (click) => {
+  const link = click.target.closest("a[data-item-id]");
+  if (!link || !recommendation) return;
+  const index = recommendation.items.findIndex((item) => item.item_id === link.dataset.itemId);
+  pending = { index, recommendationId: recommendation.recommendation_id };
+  report({
+    event_name: "select_item",
+    item_list_id: "demo-carousel",
+    recommendation_id: recommendation.recommendation_id,
+    items: [eventItem(recommendation.items[index], index)],
+  });
+});
+
+const scrollCarousel = (direction) => {
+  const carousel = byId("carousel");
+  carousel.scrollBy({ left: direction * carousel.clientWidth * 0.8, behavior: "smooth" });
+};
+byId("back").addEventListener("click", () => scrollCarousel(-1));
+byId("on").addEventListener("click", () => scrollCarousel(1));
+
+// The session so far.
+
+function addStep(item) {
+  const steps = stored("shallop-steps", "[]");
+  if (steps.at(-1)?.item_id !== item.item_id) {
+    const { item_id, title, category } = item;
+    store("shallop-steps", [...steps, { item_id, title, category }].slice(-12));
+  }
+  showSteps();
+}
+
+function showSteps() {
+  const steps = stored("shallop-steps", "[]");
+  byId("session").hidden = !steps.length;
+  byId("steps").replaceChildren(...steps.map(chip));
+}
+
+byId("restart").addEventListener("click", () => {
+  restartSession();
+  showSteps();
+  showCart();
+  if (location.hash) location.hash = "";
+  else recommend();
+});
+
+// The grid.
+
+async function loadItems(offset) {
+  const [q, category] = [byId("query").value.trim(), byId("category").value];
+  let page;
+  try {
+    page = await get("/items", { limit: PAGE, offset, q, category });
+  } catch (error) {
+    notice(error);
+    return;
+  }
+  remember(page.items);
+  const cards = page.items.map(card);
+  if (offset) byId("grid").append(...cards);
+  else byId("grid").replaceChildren(...cards);
+  nextOffset = offset + page.items.length;
+  byId("more").hidden = nextOffset >= page.total;
+  byId("count").textContent = page.total ? `${page.total.toLocaleString()} items` : "";
+  const empty = byId("empty");
+  empty.hidden = page.total > 0;
+  if (q || category) empty.textContent = "No item matches.";
+  else empty.replaceChildren(
+    "No items yet: run ", element("code", "", "make demo"), " or ",
+    element("code", "", "shallop simulate"), ", then ", element("code", "", "shallop refresh"), ".",
+  );
+}
+
+async function loadCategories() {
+  const found = await get("/categories").catch(() => []);
+  const chosen = byId("category").value;
+  const options = found.map(({ category, n_items }) => {
+    const option = element("option", "", `${categoryOf({ category })} (${n_items})`);
+    option.value = category;
+    return option;
+  });
+  byId("category").replaceChildren(byId("category").options[0], ...options);
+  byId("category").value = chosen;
+}
+
+let typing;
+byId("query").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => loadItems(0), 200);
+});
+byId("search").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  loadItems(0);
+});
+byId("category").addEventListener("change", () => loadItems(0));
+byId("more").addEventListener("click", () => loadItems(nextOffset));
+
+// The status strip.
+
+function age(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+}
+
+function light(id, state, text) {
+  const line = byId(id);
+  const lamp = element("i", state);
+  line.replaceChildren(lamp, text);
+}
+
+let snapshotId;
+let modelVersion;
+
+async function showStatus() {
+  let status;
+  try {
+    status = await get("/status");
+  } catch {
+    light("status-events", "bad", "Shallop does not answer");
+    return;
+  }
+  const { model, champion, data, collector, links } = status;
+  light(
+    "status-model",
+    champion.last_error ? "bad" : model ? "good" : "idle",
+    model ? `Model ${nameOf(model.name)} ${model.version}, ${age(model.age_seconds)} old` : "No model yet",
+  );
+  light(
+    "status-data",
+    data ? "good" : "idle",
+    data ? `Data ${age(data.age_seconds)} old, ${data.n_items.toLocaleString()} items` : "No data yet",
+  );
+  light(
+    "status-events",
+    collector.last_error ? "bad" : "good",
+    `${collector.accepted.toLocaleString()} events, ${collector.depth.toLocaleString()} on their way`,
+  );
+  if (/^https?:/.test(links.dagster)) {
+    byId("dagster").href = links.dagster;
+    byId("dagster").hidden = false;
+  }
+  const [newSnapshot, newModel] = [data?.snapshot_id ?? null, model?.version ?? null];
+  if (snapshotId !== undefined && snapshotId !== newSnapshot) {
+    loadItems(0);
+    loadCategories();
+  }
+  if (modelVersion !== undefined && modelVersion !== newModel) recommend();
+  [snapshotId, modelVersion] = [newSnapshot, newModel];
+}
+
+addEventListener("hashchange", route);
+showCart();
+showSteps();
+showStatus();
+setInterval(showStatus, 5000);
+loadCategories();
+loadItems(0).then(route);

@@ -1,0 +1,213 @@
+"""How the app is: /healthz, /readyz, /status and /metrics."""
+
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from api.catalogue import Catalogue
+from api.champion import Champion
+from api.metrics import CONTENT_TYPE, age_seconds
+from api.parts import Parts, PartsDep
+from ingest.events import Decoded
+from ingest.outbox import OutboxFull
+from ingest.outbox_file import OutboxBroken
+
+router = APIRouter(tags=["operation"])
+
+_MIN_FREE_BYTES = 16 * 1024 * 1024
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether events can be accepted, and what else is there."""
+
+    ready: bool
+    outbox: str
+    model_loaded: bool
+    store_reachable: bool | None
+
+
+class CollectorStatus(BaseModel):
+    """The outbox of this box."""
+
+    collector_id: str
+    depth: int
+    depth_limit: int
+    oldest_waiting_seconds: float | None
+    accepted: int
+    shipped: int
+    rejected: dict[str, int]
+    last_flushed_at: datetime | None
+    last_error: str | None
+
+
+class ModelStatus(BaseModel):
+    """The model that serves from this process."""
+
+    name: str
+    version: str
+    created_at: datetime
+    age_seconds: float
+    promoted_at: datetime
+    loaded_at: datetime
+    snapshot_id: str
+    n_items: int
+    metrics: dict[str, Any]
+
+
+class ChampionStatus(BaseModel):
+    """The look-out for new champions; a failed one leaves the serving model where it is."""
+
+    swaps: int
+    checked_at: datetime | None
+    last_error: str | None
+
+
+class DataStatus(BaseModel):
+    """The latest marts."""
+
+    snapshot_id: str
+    created_at: datetime
+    age_seconds: float
+    n_items: int
+
+
+class Links(BaseModel):
+    """Where else to look."""
+
+    docs: str = "/docs"
+    metrics: str = "/metrics"
+    dagster: str
+
+
+class Status(BaseModel):
+    """Everything at a glance; `errors` is empty when all is well."""
+
+    version: str
+    started_at: datetime
+    collector: CollectorStatus
+    model: ModelStatus | None
+    champion: ChampionStatus
+    data: DataStatus | None
+    links: Links
+    errors: list[str]
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"description": "Events cannot be accepted."}})
+async def readyz(parts: PartsDep, response: Response) -> Readiness:
+    """200 while events can be accepted; a missing model or store is told apart."""
+    outbox = await _outbox_state(parts)
+    if outbox != "ok":
+        response.status_code = 503
+    return Readiness(
+        ready=outbox == "ok",
+        outbox=outbox,
+        model_loaded=parts.champion.current is not None,
+        store_reachable=parts.catalogue.is_store_reachable,
+    )
+
+
+@router.get("/status")
+async def status(parts: PartsDep) -> Status:
+    """What the collector, the model and the data are doing, for people and for alarms."""
+    champion = parts.champion
+    found = {
+        "collector": parts.flusher.last_error,
+        "champion": champion.last_error,
+        "data": parts.catalogue.last_error,
+    }
+    return Status(
+        version=version("shallop"),
+        started_at=parts.started_at,
+        collector=_collector(parts),
+        model=_model(champion.current) if champion.current else None,
+        champion=ChampionStatus(
+            swaps=champion.n_swaps, checked_at=champion.checked_at, last_error=champion.last_error
+        ),
+        data=_data(parts.catalogue.current) if parts.catalogue.current else None,
+        links=Links(dagster=parts.settings.serving.dagster_url),
+        errors=[f"{part}: {error}" for part, error in found.items() if error],
+    )
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(parts: PartsDep) -> Response:
+    """Counters and gauges of this worker, for Prometheus."""
+    gauges = parts.metrics
+    gauges.outbox_depth.set(parts.outbox.depth())
+    oldest = parts.outbox.oldest_received_at()
+    gauges.outbox_oldest.set(age_seconds(oldest) if oldest else 0)
+    if parts.flusher.last_flushed_at:
+        gauges.flushed_at.set(parts.flusher.last_flushed_at.timestamp())
+    champion = parts.champion.current
+    gauges.set_model_age(champion.scorer.created_at if champion else None)
+    return Response(gauges.text(), media_type=CONTENT_TYPE)
+
+
+async def _outbox_state(parts: Parts) -> str:
+    """`ok`, or why events cannot be accepted, found by committing none of them."""
+    try:
+        await parts.outbox.append(Decoded([], [], datetime.now(UTC), "readyz"))
+        depth = parts.outbox.depth()
+        free = shutil.disk_usage(parts.settings.outbox_path.parent).free
+    except (OutboxBroken, OutboxFull, OSError) as error:
+        return str(error)
+    limit = parts.settings.ingest.outbox_limit_events
+    if depth >= limit:
+        return str(OutboxFull(depth, limit))
+    if free < _MIN_FREE_BYTES:
+        return f"the disk of the outbox is full, bytes free: `{free}`"
+    return "ok"
+
+
+def _collector(parts: Parts) -> CollectorStatus:
+    outbox, flusher = parts.outbox, parts.flusher
+    oldest = outbox.oldest_received_at()
+    return CollectorStatus(
+        collector_id=outbox.collector_id,
+        depth=outbox.depth(),
+        depth_limit=parts.settings.ingest.outbox_limit_events,
+        oldest_waiting_seconds=age_seconds(oldest) if oldest else None,
+        **outbox.counts(),
+        last_flushed_at=flusher.last_flushed_at,
+        last_error=flusher.last_error,
+    )
+
+
+def _model(champion: Champion) -> ModelStatus:
+    scorer = champion.scorer
+    return ModelStatus(
+        name=scorer.name,
+        version=scorer.version,
+        created_at=scorer.created_at,
+        age_seconds=age_seconds(scorer.created_at),
+        promoted_at=champion.pointer.promoted_at,
+        loaded_at=champion.loaded_at,
+        snapshot_id=scorer.snapshot_id,
+        n_items=scorer.n_items,
+        metrics=scorer.metrics,
+    )
+
+
+def _data(catalogue: Catalogue) -> DataStatus:
+    return DataStatus(
+        snapshot_id=catalogue.snapshot_id,
+        created_at=catalogue.created_at,
+        age_seconds=age_seconds(catalogue.created_at),
+        n_items=len(catalogue),
+    )

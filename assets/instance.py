@@ -1,0 +1,52 @@
+"""The embedded Dagster instance: its home, and the runs that a killed process left behind."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from assets.resources import refresh_lock
+from warehouse.settings import Settings
+
+# Tag of runs that execute in the process that asked for them, such as `shallop refresh`.
+HEADLESS = "shallop/headless"
+
+_EMBEDDED = Path(__file__).with_name("dagster.yaml")
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+def install_dagster_home(settings: Settings) -> Path:
+    """Make `settings.dagster_home` ready to be DAGSTER_HOME; its path.
+
+    A `dagster.yaml` there that is not ours (its first line says) is left alone.
+    """
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    ours, installed = _EMBEDDED.read_text(), home / "dagster.yaml"
+    if not installed.exists() or (installed.read_text() != ours and _is_managed(installed)):
+        installed.write_text(ours)
+    return home
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance that the web UI and the daemon of this home use as well."""
+    return dg.DagsterInstance.from_config(str(install_dagster_home(settings)))
+
+
+def end_orphans(instance: dg.DagsterInstance, settings: Settings) -> int:
+    """Report headless runs failed whose process was killed, which frees their pool; how many.
+
+    No such run can be alive once the refresh lock is ours. Raises RefreshRunning.
+    """
+    with refresh_lock(settings, "none yet"):
+        orphans = instance.get_runs(dg.RunsFilter(tags={HEADLESS: "true"}, statuses=_UNFINISHED))
+        for run in orphans:
+            instance.report_run_failed(run, "its process ended before the run did")
+    return len(orphans)
+
+
+def _is_managed(path: Path) -> bool:
+    return path.read_text().startswith(_EMBEDDED.read_text().partition("\n")[0])

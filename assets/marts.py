@@ -1,0 +1,185 @@
+"""Staging, sessions and marts: every dbt model an asset, then the snapshot that others read."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, dbt_assets
+from dagster_dbt.asset_utils import get_updated_cli_invocation_params_for_context
+from packaging.version import Version
+
+from assets.project import (
+    PROJECT_DIR,
+    dbt_command,
+    dbt_process_environment,
+    prepare_dbt,
+    run_path,
+)
+from assets.raw import failure_metadata
+from assets.resources import Materialized, RefreshLock
+from warehouse import layout, snapshot
+from warehouse.contracts import MART_SCHEMAS
+from warehouse.quality import check_mart
+from warehouse.settings import Settings
+from warehouse.store import ObjectNotFound, ObjectStore, open_store
+
+MART_SNAPSHOT = dg.AssetKey("mart_snapshot")
+WAREHOUSE_POOL = "duckdb_warehouse"
+
+# The mart whose materialization names the snapshot it was exported to.
+_WITNESS = dg.AssetKey("training_steps")
+
+
+class Translator(DagsterDbtTranslator):
+    """Asset groups after the folders of the dbt project."""
+
+    def get_group_name(self, dbt_resource_props: Any) -> str | None:
+        folders: list[str] = dbt_resource_props["fqn"]
+        return folders[1]
+
+
+def dbt_models(settings: Settings) -> dg.AssetsDefinition:
+    """The dbt project's models as assets and its tests as their checks."""
+
+    @dbt_assets(
+        manifest=prepare_dbt(settings),
+        dagster_dbt_translator=Translator(),
+        name="dbt_models",
+        pool=WAREHOUSE_POOL,
+    )
+    def models(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        refresh_lock: dg.ResourceParam[RefreshLock],
+    ) -> Iterator[Any]:
+        selected = {key.path[-1] for key in context.selected_asset_keys}
+        snapshot_id = snapshot.new_snapshot_id() if selected >= set(MART_SCHEMAS) else ""
+        yield from _built(context, settings, snapshot_id)
+
+    return models
+
+
+def _built(
+    context: dg.AssetExecutionContext, settings: Settings, snapshot_id: str
+) -> Iterator[Any]:
+    """Events of one `dbt build`; outputs carry the snapshot they were exported to, if any."""
+    if snapshot_id:
+        _make_export_folder(open_store(settings), snapshot_id)
+    for event in _invoked(context, settings, snapshot_id).stream():
+        if isinstance(event, dg.Output) and snapshot_id:
+            yield event.with_metadata({**event.metadata, "snapshot_id": snapshot_id})
+        else:
+            yield event
+
+
+def _invoked(
+    context: dg.AssetExecutionContext, settings: Settings, snapshot_id: str
+) -> DbtCliInvocation:
+    # Not through DbtCliResource: it takes its environment from this process, and asks
+    # `dbt --version` first, which calls PyPI.
+    chosen = get_updated_cli_invocation_params_for_context(
+        context=context, manifest={}, dagster_dbt_translator=Translator()
+    )
+    target = run_path(settings)
+    environment = dbt_process_environment(settings, target, snapshot_id)
+    if chosen.indirect_selection:
+        environment["DBT_INDIRECT_SELECTION"] = chosen.indirect_selection
+    return DbtCliInvocation.run(
+        args=dbt_command(settings, "build", *chosen.selection_args),
+        env=environment,
+        manifest=chosen.manifest,
+        dagster_dbt_translator=chosen.dagster_dbt_translator,
+        project_dir=PROJECT_DIR,
+        target_path=target,
+        raise_on_error=True,
+        context=context,
+        adapter=None,
+        cli_version=Version(version("dbt-core")),
+    )
+
+
+@dg.asset(
+    key=MART_SNAPSHOT,
+    deps=[dg.AssetKey(mart) for mart in MART_SCHEMAS],
+    group_name="marts",
+    kinds={"parquet"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            f"{mart}_keeps_its_contract",
+            asset=MART_SNAPSHOT,
+            blocking=True,
+            description=f"Columns, types, keys and ranges of the exported mart `{mart}`.",
+        )
+        for mart in MART_SCHEMAS
+    ],
+)
+def mart_snapshot(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    refresh_lock: dg.ResourceParam[RefreshLock],
+) -> Materialized:
+    """The exported marts, published as the latest snapshot once all of them pass their checks."""
+    store = open_store(settings)
+    described = _described(store, _exported_snapshot_id(context.instance))
+    results = [_checked(store, described.snapshot_id, mart) for mart in MART_SCHEMAS]
+    previous_id = _latest_snapshot_id(store)
+    is_good = all(result.passed for result in results)
+    if is_good:
+        snapshot.publish(store, described)
+    return dg.MaterializeResult(
+        metadata={
+            "snapshot_id": described.snapshot_id,
+            "previous_snapshot_id": previous_id,
+            "is_latest": is_good,
+            "folder": store.uri(layout.snapshot_key(described.snapshot_id)),
+            **{f"n_{mart}": export.n_rows for mart, export in described.marts.items()},
+        },
+        check_results=results,
+    )
+
+
+def _exported_snapshot_id(instance: dg.DagsterInstance) -> str:
+    event = instance.get_latest_materialization_event(_WITNESS)
+    found = event and event.asset_materialization
+    value = found and found.metadata.get("snapshot_id")
+    if not value:
+        raise dg.Failure(
+            "no marts exported yet: materialize all dbt models together, as the job `refresh` does",
+            allow_retries=False,
+        )
+    return str(value.value)
+
+
+def _latest_snapshot_id(store: ObjectStore) -> str:
+    try:
+        return snapshot.latest(store).snapshot_id
+    except snapshot.NoSnapshot:
+        return ""
+
+
+def _described(store: ObjectStore, snapshot_id: str) -> snapshot.Snapshot:
+    try:
+        return snapshot.describe(store, snapshot_id)
+    except (ObjectNotFound, snapshot.SchemaMismatch) as error:
+        raise dg.Failure(
+            f"snapshot {snapshot_id} is not whole, run `refresh` again: {error}",
+            allow_retries=False,
+        ) from error
+
+
+def _checked(store: ObjectStore, snapshot_id: str, mart: str) -> dg.AssetCheckResult:
+    failures = check_mart(snapshot.read_mart(store, snapshot_id, mart), mart)
+    return dg.AssetCheckResult(
+        passed=not failures,
+        check_name=f"{mart}_keeps_its_contract",
+        metadata=failure_metadata(failures),
+    )
+
+
+def _make_export_folder(store: ObjectStore, snapshot_id: str) -> None:
+    """DuckDB's `copy` makes no folders; a store on S3 has none."""
+    folder = store.uri(layout.mart_key(snapshot_id, "x")).rpartition("/")[0]
+    if not folder.startswith("s3://"):
+        Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,63 @@
+"""What assets are given: the settings, and the lock that one refresh holds while it writes."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from warehouse.settings import Settings
+
+# What an asset returns. Dagster takes no parametrized annotation beside check results.
+if TYPE_CHECKING:
+    Materialized = dg.MaterializeResult[None]
+else:
+    Materialized = dg.MaterializeResult
+
+
+@dataclass(frozen=True)
+class RefreshLock:
+    """Proof that this run is the only one that writes; assets that write ask for it."""
+
+    run_id: str
+
+
+class RefreshRunning(RuntimeError):
+    """Another refresh of the same warehouse has not ended yet."""
+
+
+def resources(settings: Settings) -> dict[str, object]:
+    """Resources of the code location, made from `settings` alone."""
+
+    @dg.resource(description="Held by the one run that writes the warehouse and the champion.")
+    def refresh_lock_resource(context: dg.InitResourceContext) -> Iterator[RefreshLock]:
+        with refresh_lock(settings, context.run_id or "") as lock:
+            yield lock
+
+    return {"settings": settings, "refresh_lock": refresh_lock_resource}
+
+
+@contextmanager
+def refresh_lock(settings: Settings, run_id: str) -> Iterator[RefreshLock]:
+    """Be the only refresh of this home; the kernel lets go when the process dies.
+
+    Raises RefreshRunning at once when another one is.
+    """
+    path = settings.home.absolute() / "refresh.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RefreshRunning(
+                "another refresh is writing this warehouse, wait until it has ended: "
+                f"{file.read().strip() or path}"
+            ) from None
+        file.truncate(0)
+        file.write(f"run {run_id} in process {os.getpid()}\n")
+        file.flush()
+        yield RefreshLock(run_id)

@@ -1,0 +1,155 @@
+"""The model: train a candidate on the latest marts, judge it, and let it serve if it passes."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.marts import MART_SNAPSHOT
+from assets.resources import Materialized, RefreshLock
+from warehouse import layout, snapshot
+from warehouse.settings import Settings
+from warehouse.store import ObjectStore, open_store
+
+# `models` is imported where it runs: torch costs seconds and 200 MiB that the web UI, the daemon
+# and the loading of definitions can do without.
+if TYPE_CHECKING:
+    from models.candidate import Candidate
+
+CANDIDATE_MODEL = dg.AssetKey("candidate_model")
+CHAMPION_MODEL = dg.AssetKey("champion_model")
+GATE = "gate"
+NOT_ENOUGH_DATA = "not enough data for a model"
+
+
+@dg.asset(key=CANDIDATE_MODEL, deps=[MART_SNAPSHOT], group_name="model", kinds={"pytorch"})
+def candidate_model(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> Materialized:
+    """GRU4Rec trained on the latest snapshot and judged on its latest sessions.
+
+    Kept in the registry whether it passes or not; it serves only once it is the champion.
+    """
+    from models.candidate import NotEnoughData
+    from models.registry import Registry
+
+    store = open_store(settings)
+    with tempfile.TemporaryDirectory(prefix="shallop-candidate-") as folder:
+        try:
+            candidate = _build(settings, store, Path(folder))
+        except NotEnoughData as error:
+            raise dg.Failure(f"{NOT_ENOUGH_DATA}: {error}", allow_retries=False) from error
+        Registry(store).upload(candidate.folder)
+    context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
+    return dg.MaterializeResult(metadata=_metadata(candidate, store))
+
+
+@dg.asset_check(asset=CANDIDATE_MODEL, name=GATE, blocking=True)
+def gate(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The candidate is sound, reproducible and better than popularity; else it is not promoted."""
+    from models.registry import Registry
+
+    name, version = _latest_candidate(context.instance)
+    checks = Registry(open_store(settings)).checks(name, version)
+    failed = [check for check in checks if not check["passed"]]
+    lines = ["| check | passed | |", "|---|---|---|"]
+    for check in checks:
+        passed = "yes" if check["passed"] else "**no**"
+        lines.append(f"| {check['name']} | {passed} | {check['message']} |")
+    return dg.AssetCheckResult(
+        passed=not failed,
+        description="; ".join(f"{check['name']}: {check['message']}" for check in failed) or None,
+        metadata={"model_version": version, "checks": dg.MetadataValue.md("\n".join(lines))},
+    )
+
+
+@dg.asset(key=CHAMPION_MODEL, deps=[CANDIDATE_MODEL], group_name="model", kinds={"pytorch"})
+def champion_model(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    refresh_lock: dg.ResourceParam[RefreshLock],
+) -> Materialized:
+    """The model that serves: the candidate that passed the gate. The app swaps to it by itself."""
+    from models.registry import Registry
+
+    name, version = _latest_candidate(context.instance)
+    pointer = Registry(open_store(settings)).promote(
+        name, version, reason=f"passed the gate in run {context.run_id}"
+    )
+    previous = pointer.previous.version if pointer.previous else "none"
+    return dg.MaterializeResult(
+        metadata={
+            "model_version": version,
+            "previous_version": previous,
+            "promoted_at": dg.MetadataValue.timestamp(pointer.promoted_at),
+        }
+    )
+
+
+def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
+    from models.candidate import build_candidate
+    from models.config import GRU4RecConfig
+
+    training = settings.training
+    snapshot_id = snapshot.latest(store).snapshot_id
+    marts = {
+        mart: snapshot.read_mart(store, snapshot_id, mart)
+        for mart in ("training_steps", "items", "popularity")
+    }
+    return build_candidate(
+        marts["training_steps"],
+        marts["items"],
+        marts["popularity"],
+        training=training,
+        config=GRU4RecConfig.load(training.config_file)
+        if training.config_file
+        else GRU4RecConfig(),
+        snapshot_id=snapshot_id,
+        folder=folder,
+        parent=_champion_version(store),
+    )
+
+
+def _champion_version(store: ObjectStore) -> str | None:
+    from models.registry import NoChampionModel, Registry
+
+    try:
+        return Registry(store).pointer().version
+    except NoChampionModel:
+        return None
+
+
+def _latest_candidate(instance: dg.DagsterInstance) -> tuple[str, str]:
+    """Name and version of the candidate trained last."""
+    event = instance.get_latest_materialization_event(CANDIDATE_MODEL)
+    if event is None or event.asset_materialization is None:
+        raise dg.Failure("no candidate yet, materialize `candidate_model` first")
+    metadata = event.asset_materialization.metadata
+    return str(metadata["model_name"].value), str(metadata["model_version"].value)
+
+
+def _metadata(candidate: "Candidate", store: ObjectStore) -> dict[str, Any]:
+    measures = ("recall@20", "mrr@20")
+    lines = [f"| model | {' | '.join(measures)} |", "|---|---|---|"]
+    for model, figures in candidate.metrics.items():
+        lines.append(f"| {model} | {' | '.join(f'{figures[one]:.4f}' for one in measures)} |")
+    training, holdout = candidate.details["training"], candidate.details["holdout"]
+    return {
+        "model_name": candidate.name,
+        "model_version": candidate.version,
+        "passed_gate": candidate.is_passed,
+        "results": dg.MetadataValue.md("\n".join(lines)),
+        "metrics": dg.MetadataValue.json(candidate.metrics),
+        "n_predictions": holdout["n_predictions"],
+        "n_sessions": training["n_sessions"],
+        "n_items": training["n_items"],
+        "events_per_second": training["events_per_second"],
+        "train_seconds": training["train_seconds"],
+        "device": training["device"],
+        "bundle": dg.MetadataValue.path(
+            store.uri(layout.bundle_key(candidate.name, candidate.version))
+        ),
+    }

@@ -1,0 +1,231 @@
+"""A request's body into events: decoded, checked, and accepted or rejected one by one.
+
+A body is decoded in one call where all of it is right, and event by event only where something is
+not, so that one wrong event never costs the others. What an event carries beyond the contract is
+kept as JSON in `extra`.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+
+from ingest.contract import Event, EventItem, SentEvent
+from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, explained, extra_text, shown
+from warehouse.settings import IngestSettings
+
+_MAX_USER_AGENT = 2048
+_SENT_FIELDS = frozenset(SentEvent.__struct_fields__)
+_ITEM_FIELDS = frozenset(EventItem.__struct_fields__)
+# Any escape of a JSON text; a pair of surrogates or a lone one is captured.
+_ESCAPE = re.compile(
+    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+_decode_body = msgspec.json.Decoder(SentEvent | list[SentEvent]).decode
+_decode_event = msgspec.json.Decoder(SentEvent).decode
+_decode_any = msgspec.json.Decoder().decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Rejection(msgspec.Struct):
+    """Why the event at `index` of a request was not accepted; `reason` is a short code."""
+
+    index: int
+    field: str
+    message: str
+    reason: str
+
+
+@dataclass
+class Decoded:
+    """What became of a request's events; of a rejected one its original bytes are kept.
+
+    `n_minted` accepted events came without an `event_id` and were given one.
+    """
+
+    events: list[Event]
+    rejected: list[tuple[Rejection, bytes]]
+    received_at: datetime
+    source: str
+    n_minted: int = 0
+
+
+class InvalidBody(ValueError):
+    """A body in which no single events can be told apart; `status` is the HTTP status for it."""
+
+    def __init__(self, reason: str, message: str, *, status: int, field: str = "body") -> None:
+        super().__init__(message)
+        self.field = field
+        self.reason = reason
+        self.message = message
+        self.status = status
+
+
+def decode_events(
+    body: bytes,
+    *,
+    limits: IngestSettings,
+    received_at: datetime,
+    ip: str | None,
+    user_agent: str | None,
+    source: str,
+) -> Decoded:
+    """The events of a request's JSON body: one object, or an array of them.
+
+    `received_at` has a zone. Raises InvalidBody where the body as a whole cannot be read.
+    """
+    context = Context(
+        limits=limits,
+        received_at=received_at.astimezone(UTC),
+        ip_prefix=truncated_address(ip) if ip and limits.keep_ip_prefix else None,
+        user_agent=user_agent[:_MAX_USER_AGENT] if user_agent else None,
+        source=source,
+    )
+    decoded = Decoded([], [], context.received_at, source)
+    try:
+        sent = _decode_body(body)
+        events = sent if isinstance(sent, list) else [sent]
+    except DECODE_ERRORS:
+        events = None
+    if events is not None and len(body) <= limits.max_body_bytes:
+        _check_count(len(events), limits)
+        try:
+            decoded.events = [context.accept(event) for event in events]
+        except InvalidEvent:
+            events = None
+        else:
+            decoded.n_minted = sum(event.event_id is None for event in events)
+            return decoded
+    for index, raw in enumerate(_split(body, limits)):
+        try:
+            event = _decode_leniently(raw)
+            decoded.events.append(context.accept(event))
+            decoded.n_minted += event.event_id is None
+        except InvalidEvent as error:
+            rejection = Rejection(index, error.field, error.message, error.reason)
+            decoded.rejected.append((rejection, raw))
+    return decoded
+
+
+@lru_cache(maxsize=4096)
+def truncated_address(address: str) -> str | None:
+    """The /24 (IPv4) or /48 (IPv6) network of an address; None for what is no IP address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    return str(ip_network((parsed.packed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+def _check_count(n_events: int, limits: IngestSettings) -> None:
+    if not n_events:
+        raise InvalidBody("empty_batch", "no events, send at least one: `[]`", status=422)
+    if n_events > limits.max_batch_events:
+        raise InvalidBody(
+            "too_many_events",
+            f"a request may have {limits.max_batch_events} events, send smaller batches, it has: "
+            f"`{n_events}`",
+            status=413,
+        )
+
+
+def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
+    """The original bytes of each event in a body. Raises InvalidBody."""
+    if len(body) > limits.max_body_bytes:
+        raise InvalidBody(
+            "body_too_large",
+            f"a body may have {limits.max_body_bytes} bytes, send smaller batches, it has: "
+            f"`{len(body)}`",
+            status=413,
+        )
+    start = body.lstrip(b" \t\r\n")[:1]
+    try:
+        raws = _raw_events(body)
+    except DECODE_ERRORS as error:
+        raise InvalidBody(
+            "invalid_json",
+            f"the body is not JSON, send one event or an array of events: `{error}`",
+            status=400,
+        ) from None
+    if start not in (b"[", b"{"):
+        raise InvalidBody(
+            "not_events",
+            "expected one event (an object) or an array of events: "
+            f"`{shown(_decode_any(raws[0]))}`",
+            status=422,
+        )
+    _check_count(len(raws), limits)
+    return [bytes(raw) for raw in raws]
+
+
+def _raw_events(body: bytes) -> list[msgspec.Raw]:
+    """The bytes of each event. Browsers cut texts in the middle of an emoji: that is mended."""
+    try:
+        return _decode_raws(body) if body.lstrip().startswith(b"[") else [_decode_raw(body)]
+    except msgspec.DecodeError:
+        mended = _ESCAPE.sub(_without_lone_surrogate, body)
+        if mended == body:
+            raise
+        return _raw_events(mended)
+
+
+def _without_lone_surrogate(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[2] else escape[0]
+
+
+def _decode_leniently(raw: bytes) -> SentEvent:
+    """One event, its unknown fields moved to `extra`. Raises InvalidEvent."""
+    try:
+        return _decode_event(raw)
+    except DECODE_ERRORS:
+        pass
+    try:
+        fields = _decode_any(raw)
+    except DECODE_ERRORS as error:
+        raise InvalidEvent(
+            "", "invalid_json", f"the event is not JSON in UTF-8: `{error}`"
+        ) from None
+    if not isinstance(fields, dict):
+        raise InvalidEvent("", "not_an_object", f"an event must be an object: `{shown(fields)}`")
+    known = {key: value for key, value in fields.items() if key in _SENT_FIELDS}
+    unknown = {key: value for key, value in fields.items() if key not in _SENT_FIELDS}
+    if isinstance(known.get("items"), list):
+        known["items"], unknown_of_items = _split_items(known["items"])
+        if any(unknown_of_items):
+            unknown["items"] = unknown_of_items
+    try:
+        event = msgspec.convert(known, SentEvent)
+    except msgspec.ValidationError as error:
+        raise explained(error, known) from None
+    if unknown:
+        event.extra = unknown | _extra_fields(event.extra)
+    return event
+
+
+def _split_items(items: list[Any]) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Items with the fields of the contract, and for each the fields outside of it."""
+    known: list[Any] = []
+    unknown: list[dict[str, Any]] = []
+    for item in items:
+        if not isinstance(item, dict):
+            known.append(item)
+            unknown.append({})
+            continue
+        known.append({key: value for key, value in item.items() if key in _ITEM_FIELDS})
+        unknown.append({key: value for key, value in item.items() if key not in _ITEM_FIELDS})
+    return known, unknown
+
+
+def _extra_fields(extra: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(extra, str):
+        extra = _decode_any(extra_text(extra))
+    return extra if isinstance(extra, dict) else {}

@@ -1,0 +1,206 @@
+"""The flusher: ships the outbox to raw, each row into exactly one object.
+
+A range is written down (`ingest.shipments`), becomes one Parquet object under a name that follows
+from it, is read back, and only then leaves the outbox. After a kill, wherever it struck, the next
+flusher repeats exactly that range: the write is conditional, and an object that is there already
+must hold the same rows. Of all processes with the outbox open one flushes at a time: the one that
+has the lock on a file beside it.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingest import sessions, shipments
+from ingest.contract import table_from_lines
+from ingest.outbox import Outbox, RejectedRow
+from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken
+from ingest.shipments import Shipment
+from warehouse.contracts import REJECTED_SCHEMA
+from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.settings import IngestSettings
+from warehouse.store import ObjectStore, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+_PREFIXES = {EVENTS: RAW_EVENTS, REJECTED: RAW_REJECTED}
+_MAX_WAIT_SECONDS = 30.0
+_DRAIN_LOCK_SECONDS = 10.0
+
+_decode_rejected = msgspec.json.Decoder(RejectedRow).decode_lines
+
+
+class RawConflict(RuntimeError):
+    """The store has other rows under a name that only this range may have; nothing was deleted."""
+
+
+class Flusher:
+    """A thread that ships the outbox every `flush_interval_seconds`, and until it is empty."""
+
+    def __init__(self, outbox: Outbox, store: ObjectStore, settings: IngestSettings) -> None:
+        self.outbox = outbox
+        self.store = store
+        self.settings = settings
+        self.last_error: str | None = None
+        self.last_flushed_at: datetime | None = None
+        self._purged_to = 0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin flushing in the background."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
+        self._thread.start()
+
+    def stop(self, drain: bool = True) -> None:
+        """End the thread; with `drain` ship first what waits, unless the store is down."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if drain:
+            with self._attempt(), _flush_lock(self.outbox.path, _DRAIN_LOCK_SECONDS) as is_ours:
+                while is_ours and self._ship_once():
+                    pass
+
+    def flush_once(self) -> int:
+        """Ship at most one range of each stream; the number of rows shipped.
+
+        0 also where another process is flushing. Raises StoreUnavailable, OutboxBroken,
+        RawConflict.
+        """
+        with _flush_lock(self.outbox.path) as is_ours:
+            return self._ship_once() if is_ours else 0
+
+    def _run(self) -> None:
+        wait_seconds = self.settings.flush_interval_seconds
+        while not self._stopping.wait(wait_seconds):
+            wait_seconds = self.settings.flush_interval_seconds
+            with self._attempt():
+                while self.flush_once() and self.outbox.depth() >= self.settings.flush_max_rows:
+                    if self._stopping.is_set():
+                        return
+                self._purged_to = sessions.purge(self.outbox.file, self._purged_to, self.settings)
+            if self.last_error:
+                wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Keep what goes wrong in `last_error`, and log it when it changes."""
+        try:
+            yield
+        except (StoreUnavailable, OutboxBroken, RawConflict) as error:
+            if self.last_error != str(error):
+                logger.error("flush=failed depth=%d error=%s", self._depth(), error)
+            self.last_error = str(error)
+        except Exception as error:  # the thread must go on: nothing else ships
+            if self.last_error != repr(error):
+                logger.exception("flush=failed depth=%d", self._depth())
+            self.last_error = repr(error)
+        else:
+            if self.last_error:
+                logger.warning("flush=recovered depth=%d", self._depth())
+            self.last_error = None
+
+    def _depth(self) -> int:
+        try:
+            return self.outbox.depth()
+        except OutboxBroken:
+            return -1
+
+    def _ship_once(self) -> int:
+        n_rows = 0
+        for stream in (EVENTS, REJECTED):
+            shipment = shipments.begin(self.outbox.file, stream, self.settings.flush_max_rows)
+            if shipment:
+                self._ship(shipment)
+                n_rows += shipment.n_rows
+        if n_rows:
+            self.last_flushed_at = datetime.now(UTC)
+        return n_rows
+
+    def _ship(self, shipment: Shipment) -> None:
+        table = _table(shipment, shipments.lines_of(self.outbox.file, shipment))
+        if table.num_rows != shipment.n_rows:
+            raise RawConflict(
+                f"outbox range {shipment.first_seq}..{shipment.last_seq} of {shipment.stream} "
+                f"should hold {shipment.n_rows} rows, it holds: `{table.num_rows}`"
+            )
+        key = raw_key(
+            _PREFIXES[shipment.stream],
+            shipment.received_at,
+            self.outbox.collector_id,
+            shipment.first_seq,
+            shipment.last_seq,
+        )
+        data = _parquet(table)
+        self.store.put_if_absent(key, data)
+        # What is there now, written by us or before us, is what counts.
+        stored = self.store.get(key)
+        if stored != data and not _read(key, stored).equals(table):
+            raise RawConflict(
+                f"the store has other rows than the outbox under one name, compare them and remove "
+                f"the wrong object: `{key}`"
+            )
+        shipments.finish(self.outbox.file, shipment)
+        logger.info(
+            "flush=done stream=%s rows=%d bytes=%d key=%s",
+            shipment.stream,
+            shipment.n_rows,
+            len(stored),
+            key,
+        )
+
+
+def _table(shipment: Shipment, lines: bytes) -> pa.Table:
+    if shipment.stream == EVENTS:
+        return table_from_lines(lines)
+    rows = [msgspec.structs.asdict(row) for row in _decode_rejected(lines)]
+    return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """The table as Parquet; the same rows give the same bytes."""
+    target = BytesIO()
+    pq.write_table(table, target, compression="zstd")
+    return target.getvalue()
+
+
+def _read(key: str, data: bytes) -> pa.Table:
+    try:
+        return pq.read_table(BytesIO(data))
+    except pa.ArrowInvalid as error:
+        raise RawConflict(f"an object in raw is not Parquet: {error}: `{key}`") from error
+
+
+@contextmanager
+def _flush_lock(outbox_path: Path, wait_seconds: float = 0.0) -> Iterator[bool]:
+    """Whether the one flusher's lock is ours; the system frees it with the process."""
+    descriptor = os.open(outbox_path.with_suffix(".flush.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    waited = threading.Event()
+    try:
+        while not (is_ours := _try_lock(descriptor)) and wait_seconds > 0:
+            waited.wait(0.05)
+            wait_seconds -= 0.05
+        yield is_ours
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,170 @@
+"""The outbox's SQLite file: its tables, its connections, and transactions that are durable.
+
+WAL with `synchronous=FULL`: a transaction that was left without an error survives a crash and a
+power cut. Rows of `batch` hold JSON lines, numbered `first_seq..last_seq` without gaps within their
+stream, never across an hour of `received_at`.
+"""
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+SCHEMA_VERSION = 1
+EVENTS = "events"
+REJECTED = "rejected"
+
+_BUSY_SECONDS = 10.0
+
+_TABLES = """
+create table collector (id text not null);
+create table stream (
+    name text primary key,
+    n_in integer not null default 0,   -- rows ever appended, also the last sequence number given
+    n_out integer not null default 0   -- rows shipped
+) without rowid;
+create table batch (
+    stream text not null,
+    first_seq integer not null,
+    last_seq integer not null,
+    received_at integer not null,      -- of its first row, microseconds
+    lines blob not null,
+    primary key (stream, first_seq)
+);
+create table shipment (                -- the range being shipped, at most one per stream
+    stream text primary key,
+    first_seq integer not null,
+    last_seq integer not null,
+    received_at integer not null
+) without rowid;
+create table rejection (reason text primary key, n integer not null) without rowid;
+create table session (
+    key text primary key,
+    visitor_id text,
+    seen_at integer not null,          -- last event on our clock, microseconds
+    last_at integer not null,          -- last event on the client's clock, microseconds
+    steps text not null
+);
+create index session_visitor on session (visitor_id);
+insert into stream (name) values ('events'), ('rejected')
+"""
+
+
+class OutboxBroken(RuntimeError):
+    """The outbox cannot be used; nothing of what was being written is kept or acknowledged."""
+
+
+class OutboxFile:
+    """One process's view of the file; whoever reads or writes borrows a connection."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, making it with a new `collector_id` where missing. Raises OutboxBroken."""
+        self.path = path
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._inode: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.transaction() as connection:
+                self.collector_id = _migrate(connection, path)
+            _sync_folder(path.parent)
+            self._inode = path.stat().st_ino
+        except OSError as error:
+            raise OutboxBroken(f"cannot make the outbox: `{error}`") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, durable when left without an error. Raises OutboxBroken."""
+        try:
+            with self._borrowed() as connection:
+                connection.execute("begin immediate")
+                self._check_that_it_is_there()
+                yield connection
+                connection.execute("commit")
+        except sqlite3.Error as error:
+            raise OutboxBroken(
+                f"cannot write the outbox at {self.path}, is its disk full or read-only? `{error}`"
+            ) from error
+
+    def rows(self, sql: str, *values: object) -> list[Any]:
+        """All rows of a query. Raises OutboxBroken."""
+        try:
+            with self._borrowed() as connection:
+                return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise OutboxBroken(f"cannot read the outbox at {self.path}: `{error}`") from error
+
+    def row(self, sql: str, *values: object) -> Any:
+        """The first row of a query, None where there is none. Raises OutboxBroken."""
+        rows = self.rows(sql, *values)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Close the connections; the last process to do so tidies the WAL away."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one use; after an error, which also ends its transaction, a new one."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("pragma journal_mode = wal").fetchone()
+            connection.execute("pragma synchronous = full")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _check_that_it_is_there(self) -> None:
+        """Writing on into a deleted file would lose what was acknowledged."""
+        try:
+            is_ours = self._inode in (None, self.path.stat().st_ino)
+        except FileNotFoundError:
+            is_ours = False
+        if not is_ours:
+            raise OutboxBroken(
+                f"the outbox was removed or replaced while in use, restart the app: `{self.path}`"
+            )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> str:
+    """Make the tables where missing; the collector's id."""
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version not in (0, SCHEMA_VERSION):
+        raise OutboxBroken(
+            f"the outbox at {path} was written by another version of Shallop, its tables have "
+            f"version: `{version}`"
+        )
+    if version == 0:
+        for statement in _TABLES.split(";\n"):
+            connection.execute(statement)
+        connection.execute("insert into collector values (?)", (uuid4().hex[:12],))
+        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    return str(connection.execute("select id from collector").fetchone()[0])
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files in it durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

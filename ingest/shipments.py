@@ -1,0 +1,92 @@
+"""Ranges of the outbox on their way to the object store.
+
+A range is written down before it is shipped and deleted after; whoever is killed in between finds
+it again and repeats exactly that range.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingest.outbox_file import OutboxFile
+from ingest.sessions import from_microseconds
+
+_HOUR = 3_600_000_000
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """A range of one stream, all of it received within one UTC hour."""
+
+    stream: str
+    first_seq: int
+    last_seq: int
+    received_at: datetime
+
+    @property
+    def n_rows(self) -> int:
+        return self.last_seq - self.first_seq + 1
+
+
+def begin(file: OutboxFile, stream: str, max_rows: int) -> Shipment | None:
+    """The range to ship now: the one begun, or a new one, which is then durable."""
+    with file.transaction() as connection:
+        found = connection.execute(
+            "select first_seq, last_seq, received_at from shipment where stream = ?", (stream,)
+        ).fetchone()
+        if found is None:
+            found = _next_range(connection, stream, max_rows)
+            if found is None:
+                return None
+            connection.execute(
+                "insert into shipment (stream, first_seq, last_seq, received_at) "
+                "values (?, ?, ?, ?)",
+                (stream, *found),
+            )
+    first_seq, last_seq, received_at = found
+    return Shipment(stream, first_seq, last_seq, from_microseconds(received_at))
+
+
+def lines_of(file: OutboxFile, shipment: Shipment) -> bytes:
+    """The rows of a range as JSON lines."""
+    found = file.rows(
+        "select lines from batch where stream = ? and first_seq between ? and ? order by first_seq",
+        shipment.stream,
+        shipment.first_seq,
+        shipment.last_seq,
+    )
+    return b"".join(lines for (lines,) in found)
+
+
+def finish(file: OutboxFile, shipment: Shipment) -> None:
+    """Delete a range that is in the store."""
+    key = (shipment.stream, shipment.first_seq, shipment.last_seq)
+    with file.transaction() as connection:
+        ended = connection.execute(
+            "delete from shipment where stream = ? and first_seq = ? and last_seq = ?", key
+        )
+        if not ended.rowcount:  # finished before
+            return
+        connection.execute("delete from batch where stream = ? and first_seq between ? and ?", key)
+        connection.execute(
+            "update stream set n_out = n_out + ? where name = ?", (shipment.n_rows, shipment.stream)
+        )
+
+
+def _next_range(
+    connection: sqlite3.Connection, stream: str, max_rows: int
+) -> tuple[int, int, int] | None:
+    """First and last number, and time, of the rows to ship next, all of one hour."""
+    found: tuple[int, int, int] | None = None
+    rows = connection.execute(
+        "select first_seq, last_seq, received_at from batch where stream = ? order by first_seq",
+        (stream,),
+    )
+    for first_seq, last_seq, received_at in rows:
+        if found is None:
+            found = first_seq, last_seq, received_at
+        elif received_at // _HOUR != found[2] // _HOUR or last_seq - found[0] >= max_rows:
+            break
+        else:
+            found = found[0], last_seq, found[2]
+    return found

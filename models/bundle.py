@@ -1,0 +1,301 @@
+"""Model bundles: a folder that holds everything needed to serve, and proof that it is whole.
+
+`manifest.json` is written last and has the sha256 of every other file. Weights are safetensors,
+tables Parquet, the rest JSON; nothing is pickled, so a bundle cannot run code.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models.config import BadConfig, GRU4RecConfig
+from models.gru4rec import GRU4Rec, weight_shapes
+
+NAME = "gru4rec"
+MANIFEST = "manifest.json"
+CHECKS = "checks.json"
+FILES = (
+    "model.safetensors", "config.json", "items.parquet", "fallbacks.parquet", "golden.json",
+    "metrics.json", CHECKS,
+)  # fmt: skip
+
+_DETAILS = [
+    pa.field("item_id", pa.string(), nullable=False),
+    pa.field("title", pa.string()),
+    pa.field("category", pa.string()),
+    pa.field("price", pa.float64()),
+]
+ITEMS_SCHEMA = pa.schema([pa.field("item_idx", pa.int32(), nullable=False), *_DETAILS])
+FALLBACKS_SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        *_DETAILS,
+    ]
+)
+
+
+class BundleCorrupt(RuntimeError):
+    """A model bundle is not what its writer wrote."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is known of an item; the shop may not have told us all of it."""
+
+    item_id: str
+    title: str | None = None
+    category: str | None = None
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A session, the items that came out best for it, and their scores."""
+
+    items: list[str]
+    expected: list[str]
+    scores: list[float]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of a candidate: what was compared, and whether it passed."""
+
+    name: str
+    passed: bool
+    message: str
+    values: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Where a bundle comes from and the sha256 of its files."""
+
+    name: str
+    version: str
+    created_at: datetime
+    snapshot_id: str
+    code_version: str
+    seed: int
+    n_items: int
+    parent: str | None = None
+    raw_objects: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a bundle was made from: snapshot, seed, the champion before it, raw objects read."""
+
+    snapshot_id: str
+    seed: int
+    parent: str | None = None
+    raw_objects: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class BundleContent:
+    """A bundle in memory. `fallbacks` are items with their popularity score, best first."""
+
+    manifest: Manifest
+    model: GRU4Rec
+    items: list[Item]
+    fallbacks: list[tuple[Item, float]]
+    golden: list[Golden]
+    metrics: dict[str, Any]
+    checks: list[Check]
+
+
+def new_manifest(origin: Origin, n_items: int, content_sha256: str) -> Manifest:
+    """A manifest without files; its version sorts by time and tells contents apart."""
+    created_at = datetime.now(UTC).replace(microsecond=0)
+    return Manifest(
+        name=NAME,
+        version=f"{created_at:%Y%m%dT%H%M%SZ}-{content_sha256[:6]}",
+        created_at=created_at,
+        snapshot_id=origin.snapshot_id,
+        code_version=package_version("shallop"),
+        seed=origin.seed,
+        n_items=n_items,
+        parent=origin.parent,
+        raw_objects=list(origin.raw_objects),
+    )
+
+
+def weights_sha256(model: GRU4Rec) -> str:
+    """Digest of the weights, the same on every machine that has them."""
+    digest = sha256()
+    for name, weight in sorted(model.weights.items()):
+        digest.update(name.encode())
+        digest.update(weight.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_bundle(content: BundleContent, folder: Path) -> None:
+    """Write a bundle to a new `folder`: all of it or nothing."""
+    partial = folder.with_name(f"{folder.name}.{uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        weights = {name: weight.contiguous() for name, weight in content.model.weights.items()}
+        save_file(weights, partial / "model.safetensors")
+        content.model.config.save(partial / "config.json")
+        pq.write_table(_items_table(content.items), partial / "items.parquet", compression="zstd")
+        pq.write_table(
+            _fallbacks_table(content.fallbacks), partial / "fallbacks.parquet", compression="zstd"
+        )
+        for name, value in (
+            ("golden.json", content.golden), ("metrics.json", content.metrics),
+            (CHECKS, content.checks),
+        ):  # fmt: skip
+            _write_json(partial / name, value)
+        _write_manifest(partial, content.manifest)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_checks(folder: Path, checks: Sequence[Check]) -> None:
+    """Keep the gate's verdict in a bundle that it has judged."""
+    manifest = read_manifest(folder)
+    _write_json(folder / CHECKS, list(checks))
+    _write_manifest(folder, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, files not looked at. Raises BundleCorrupt."""
+    return decode_manifest(_read(folder / MANIFEST), str(folder))
+
+
+def decode_manifest(data: bytes, source: str) -> Manifest:
+    """A manifest from its JSON. Raises BundleCorrupt."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleCorrupt(f"{MANIFEST} of {source} is not a manifest: {error}") from error
+
+
+def verify_files(folder: Path) -> Manifest:
+    """Check that every file is there and has the sha256 of the manifest. Raises BundleCorrupt."""
+    manifest = read_manifest(folder)
+    missing = sorted(set(FILES) - set(manifest.files))
+    if missing:
+        raise BundleCorrupt(f"{MANIFEST} of {folder} does not name: {missing}")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleCorrupt(f"{MANIFEST} of {folder} names a file outside of it: `{name}`")
+        found = _sha256(folder / name)
+        if found != expected:
+            raise BundleCorrupt(f"{folder / name} should have sha256 {expected}, it has: {found}")
+    return manifest
+
+
+def read_bundle(folder: Path) -> BundleContent:
+    """A verified bundle; weights stay memory-mapped. Raises BundleCorrupt."""
+    manifest = verify_files(folder)
+    try:
+        config = GRU4RecConfig.load(folder / "config.json")
+        weights = load_file(folder / "model.safetensors")
+        items = pq.read_table(folder / "items.parquet").cast(ITEMS_SCHEMA)
+        fallbacks = pq.read_table(folder / "fallbacks.parquet").cast(FALLBACKS_SCHEMA)
+        golden = msgspec.json.decode((folder / "golden.json").read_bytes(), type=list[Golden])
+        metrics = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=dict[str, Any])
+        checks = msgspec.json.decode((folder / CHECKS).read_bytes(), type=list[Check])
+    except (
+        BadConfig,
+        SafetensorError,
+        msgspec.DecodeError,
+        pa.ArrowException,
+        ValueError,
+    ) as error:
+        raise BundleCorrupt(f"bundle {folder} cannot be read: {error}") from error
+    _check_sizes(manifest, config, weights, items, folder)
+    return BundleContent(
+        manifest, GRU4Rec(config, weights), _items(items),
+        list(zip(_items(fallbacks), fallbacks["score"].to_pylist(), strict=True)),
+        golden, metrics, checks,
+    )  # fmt: skip
+
+
+def _check_sizes(
+    manifest: Manifest, config: GRU4RecConfig, weights: dict[str, Any], items: pa.Table,
+    folder: Path,
+) -> None:  # fmt: skip
+    if items.num_rows != manifest.n_items:
+        raise BundleCorrupt(
+            f"items.parquet of {folder} should have {manifest.n_items} rows, it has: "
+            f"{items.num_rows}"
+        )
+    if items["item_idx"].to_pylist() != list(range(manifest.n_items)):
+        raise BundleCorrupt(f"items.parquet of {folder} does not count item_idx from 0")
+    if len(set(items["item_id"].to_pylist())) != manifest.n_items:
+        raise BundleCorrupt(f"items.parquet of {folder} has an item_id twice")
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    expected = weight_shapes(config, manifest.n_items)
+    if found != expected:
+        raise BundleCorrupt(
+            f"weights of {folder} should have shapes {expected}, they have: {found}"
+        )
+
+
+def _items(table: pa.Table) -> list[Item]:
+    columns = (table[name].to_pylist() for name in ("item_id", "title", "category", "price"))
+    return [Item(*row) for row in zip(*columns, strict=True)]
+
+
+def _items_table(items: Sequence[Item]) -> pa.Table:
+    return pa.table(
+        {"item_idx": pa.array(range(len(items)), pa.int32()), **_details(items)},
+        schema=ITEMS_SCHEMA,
+    )
+
+
+def _fallbacks_table(fallbacks: Sequence[tuple[Item, float]]) -> pa.Table:
+    return pa.table(
+        {
+            "rank": pa.array(range(1, len(fallbacks) + 1), pa.int64()),
+            "score": pa.array([score for _, score in fallbacks], pa.float64()),
+            **_details([item for item, _ in fallbacks]),
+        },
+        schema=FALLBACKS_SCHEMA,
+    )
+
+
+def _details(items: Sequence[Item]) -> dict[str, list[Any]]:
+    return {
+        name: [getattr(item, name) for item in items]
+        for name in ("item_id", "title", "category", "price")
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    files = {name: _sha256(folder / name) for name in FILES}
+    _write_json(folder / MANIFEST, replace(manifest, files=files))
+
+
+def _sha256(path: Path) -> str:
+    return sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleCorrupt(f"a file of the model bundle is missing: {path}") from None

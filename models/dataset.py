@@ -1,0 +1,297 @@
+"""Sessions of steps as flat arrays, and the split in time that keeps the future out of training.
+
+A `Steps` table is what was read; `Sessions` is what a model sees: dense item indices, sessions one
+after the other, the oldest session first (order of Hidasi et al., arXiv:1511.06939, whose ties we
+define). Filters follow the usual protocol, run until nothing changes, since removing an item can
+bring two equal neighbours together and removing a session can take an item below its support.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from warehouse.contracts import MART_SCHEMAS
+from warehouse.snapshot import SchemaMismatch
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SPLIT_FILE_COLUMNS = ("SessionId", "ItemId", "Time")
+_US_PER_DAY = 86_400_000_000
+
+
+class NotEnoughData(RuntimeError):
+    """Too few sessions or predictions to train or to judge a model."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items that a model knows; the position of an `item_id` is its `item_idx`."""
+
+    item_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def index(self) -> dict[str, int]:
+        """`item_idx` by `item_id`."""
+        return {item_id: item_idx for item_idx, item_id in enumerate(self.item_ids)}
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Sessions one after the other, in the order in which training visits them.
+
+    `item_idx` is (n_steps,), int32, each in 0..n_items-1; session s is
+    `item_idx[offsets[s]:offsets[s + 1]]`, `offsets` is (n_sessions + 1,), int64.
+    """
+
+    item_idx: npt.NDArray[np.int32]
+    offsets: Ints
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_steps(self) -> int:
+        return len(self.item_idx)
+
+    @property
+    def lengths(self) -> Ints:
+        """Steps of each session, (n_sessions,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def n_predictions(self) -> int:
+        """Pairs of an item and the next one: every step but the first of its session."""
+        return int(np.maximum(self.lengths - 1, 0).sum())
+
+    def support(self) -> Ints:
+        """How many steps each item has, (n_items,)."""
+        return np.bincount(self.item_idx, minlength=self.n_items).astype(np.int64)
+
+    @classmethod
+    def from_lists(cls, sessions: Sequence[Sequence[int]], n_items: int) -> "Sessions":
+        """Sessions written out as lists of `item_idx`, kept in the given order."""
+        lengths = [len(session) for session in sessions]
+        flat = [item_idx for session in sessions for item_idx in session]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(np.asarray(flat, dtype=np.int32), offsets, n_items)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Steps as read, ordered by session, then time, then their order in the source.
+
+    `session`, `item` and `time_us` (UTC microseconds since 1970) are (n_steps,); `item` points into
+    `item_ids`, which stand in order of first appearance in the source.
+    """
+
+    session: Ints
+    item: Ints
+    time_us: Ints
+    item_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    @classmethod
+    def from_mart(cls, table: pa.Table) -> "Steps":
+        """Steps of the mart `training_steps`. Raises SchemaMismatch on other columns."""
+        expected = MART_SCHEMAS["training_steps"]
+        if table.schema.names != expected.names:
+            raise SchemaMismatch(
+                f"training_steps should have columns {expected.names}, it has: {table.schema.names}"
+            )
+        by = [("session_id", "ascending"), ("occurred_at", "ascending"), ("step", "ascending")]
+        table = table.sort_by(by)
+        return _encoded(table["session_id"], table["item_id"], table["occurred_at"], "us")
+
+    @classmethod
+    def from_split_file(cls, path: Path) -> "Steps":
+        """Steps of a Parquet file with SessionId, ItemId and Time in milliseconds.
+
+        Raises FileNotFoundError, and SchemaMismatch on a file with other contents.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no such Parquet file: {path}")
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise SchemaMismatch(f"not a Parquet file ({error}): {path}") from error
+        missing = [name for name in SPLIT_FILE_COLUMNS if name not in table.schema.names]
+        if missing:
+            raise SchemaMismatch(
+                f"{path} needs columns {list(SPLIT_FILE_COLUMNS)}, it lacks: {missing}"
+            )
+        table = table.select(SPLIT_FILE_COLUMNS)
+        if any(column.null_count for column in table.columns):
+            raise SchemaMismatch(f"SessionId, ItemId and Time may not be null: {path}")
+        if not pa.types.is_integer(table.schema.field("Time").type):
+            raise SchemaMismatch(
+                f"Time should be integer milliseconds since 1970, it is "
+                f"{table.schema.field('Time').type}: {path}"
+            )
+        return _encoded(table["SessionId"], table["ItemId"], table["Time"], "ms")
+
+    def starts(self) -> tuple[Ints, Ints]:
+        """First row of each session, and the session of each row counted from 0."""
+        is_first = np.ones(len(self), dtype=np.bool_)
+        is_first[1:] = self.session[1:] != self.session[:-1]
+        return np.flatnonzero(is_first), np.cumsum(is_first) - 1
+
+    def keep(self, mask: Mask) -> "Steps":
+        """The rows where `mask` is true."""
+        return replace(
+            self, session=self.session[mask], item=self.item[mask], time_us=self.time_us[mask]
+        )
+
+    def collapsed(self) -> "Steps":
+        """Without steps that repeat the item just before them in their session."""
+        repeats = (self.session[1:] == self.session[:-1]) & (self.item[1:] == self.item[:-1])
+        return self.keep(np.concatenate([np.ones(min(len(self), 1), dtype=np.bool_), ~repeats]))
+
+    def filtered(self, min_item_support: int, min_session_steps: int) -> "Steps":
+        """Only items and sessions with enough steps, repeats collapsed, until nothing changes."""
+        steps, n_before = self, -1
+        while len(steps) != n_before:
+            n_before = len(steps)
+            steps = steps.collapsed()
+            support = np.bincount(steps.item, minlength=len(steps.item_ids))
+            steps = steps.keep(support[steps.item] >= min_item_support)
+            steps = steps._long_sessions(min_session_steps)
+        return steps
+
+    def _long_sessions(self, min_session_steps: int) -> "Steps":
+        _, row_session = self.starts()
+        return self.keep(np.bincount(row_session)[row_session] >= min_session_steps)
+
+    def catalogue(self) -> Catalogue:
+        """The items that occur here, in order of first appearance in the source."""
+        present = np.unique(self.item)
+        return Catalogue(tuple(self.item_ids[code] for code in present))
+
+    def sessions(self, catalogue: Catalogue) -> "Sessions":
+        """As a model sees them: oldest session first, ties in the order of the source.
+
+        Every item must be in `catalogue`; see `known_to`.
+        """
+        codes = self._codes(catalogue)
+        first, row_session = self.starts()
+        order = np.argsort(self.time_us[first], kind="stable")
+        lengths = np.bincount(row_session, minlength=len(first))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        rows = np.argsort(rank[row_session], kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+        return Sessions(codes[self.item[rows]].astype(np.int32), offsets, len(catalogue))
+
+    def known_to(self, catalogue: Catalogue) -> tuple["Steps", int]:
+        """The steps whose item is in `catalogue`, and how many others were left out."""
+        known = self._codes(catalogue)[self.item] >= 0
+        return self.keep(known), int((~known).sum())
+
+    def _codes(self, catalogue: Catalogue) -> Ints:
+        index = catalogue.index()
+        return np.asarray([index.get(item_id, -1) for item_id in self.item_ids], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Sessions before the cut to learn from, later ones to judge by.
+
+    `n_unseen` counts hold-out steps left out because training does not know their item.
+    `train_until` is the last step trained on, `holdout_from` the first one judged by.
+    """
+
+    catalogue: Catalogue
+    train: Sessions
+    holdout: Sessions
+    cut_at: datetime
+    train_until: datetime
+    holdout_from: datetime
+    n_unseen: int
+
+
+def temporal_split(
+    steps: Steps,
+    holdout_share: float,
+    *,
+    min_item_support: int = 5,
+    min_session_steps: int = 2,
+    window_days: int | None = None,
+) -> Split:
+    """Hold out the latest `holdout_share` of sessions, by the time of their first step.
+
+    No step at or after the cut is trained on, also not the end of a session begun before it.
+    Raises NotEnoughData when either side is left without a session.
+    """
+    if not 0 < holdout_share < 1:
+        raise ValueError(f"holdout_share must lie between 0 and 1, it is: {holdout_share}")
+    steps = steps if window_days is None else latest_days(steps, window_days)
+    steps = steps.collapsed()._long_sessions(2)
+    first, row_session = steps.starts()
+    if len(first) < 2:
+        raise NotEnoughData(f"a split needs two sessions of two steps, there are: {len(first)}")
+    started_us = steps.time_us[first]
+    n_holdout = max(1, round(len(first) * holdout_share))
+    cut_us = int(np.sort(started_us)[len(first) - n_holdout])
+    is_late = (started_us >= cut_us)[row_session]
+    train = steps.keep(~is_late & (steps.time_us < cut_us))
+    train = train.filtered(min_item_support, min_session_steps)
+    catalogue = train.catalogue()
+    holdout, n_unseen = steps.keep(is_late).known_to(catalogue)
+    holdout = holdout.collapsed()._long_sessions(2)
+    if not len(train) or not len(holdout):
+        raise NotEnoughData(
+            "no sessions left to train on or to judge by; collect more events or lower "
+            "SHALLOP_TRAINING__MIN_ITEM_SUPPORT. Steps left for training and for judging: "
+            f"{len(train)}, {len(holdout)}"
+        )
+    return Split(
+        catalogue=catalogue,
+        train=train.sessions(catalogue),
+        holdout=holdout.sessions(catalogue),
+        cut_at=_moment(cut_us),
+        train_until=_moment(int(train.time_us.max())),
+        holdout_from=_moment(int(holdout.time_us.min())),
+        n_unseen=n_unseen,
+    )
+
+
+def latest_days(steps: Steps, window_days: int) -> Steps:
+    """The sessions that began within `window_days` of the last step."""
+    if not len(steps):
+        return steps
+    first, row_session = steps.starts()
+    since = int(steps.time_us.max()) - window_days * _US_PER_DAY
+    return steps.keep((steps.time_us[first] >= since)[row_session])
+
+
+def _encoded(session: pa.ChunkedArray, item: pa.ChunkedArray, time: pa.ChunkedArray,
+             unit: str) -> Steps:  # fmt: skip
+    """Steps from columns of a table whose ties are already in the wanted order."""
+    sessions = session.combine_chunks().dictionary_encode()
+    items = item.combine_chunks().dictionary_encode()
+    codes = pc.rank(sessions.dictionary, tiebreaker="dense").to_numpy().astype(np.int64)
+    row_session = codes[sessions.indices.to_numpy()] if len(codes) else np.zeros(0, np.int64)
+    time_us = time.cast(pa.int64()).combine_chunks().to_numpy().astype(np.int64)
+    time_us = time_us * 1000 if unit == "ms" else time_us
+    rows = np.lexsort((time_us, row_session))
+    item_ids = tuple(items.dictionary.cast(pa.string()).to_pylist())
+    row_item = items.indices.to_numpy().astype(np.int64)
+    return Steps(row_session[rows], row_item[rows], time_us[rows], item_ids)
+
+
+def _moment(time_us: int) -> datetime:
+    return datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(
+        microsecond=time_us % 1_000_000
+    )

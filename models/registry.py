@@ -1,0 +1,257 @@
+"""The models kept in the object store, and which of them serves.
+
+A bundle's `manifest.json` is uploaded last, so a version that can be seen is whole; a channel's
+pointer is replaced last, so a channel always names such a version.
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from models.bundle import (
+    CHECKS,
+    FILES,
+    MANIFEST,
+    NAME,
+    BundleCorrupt,
+    Manifest,
+    decode_manifest,
+    verify_files,
+)
+from warehouse import layout
+from warehouse.store import ObjectNotFound, ObjectStore
+
+__all__ = [
+    "BundleCorrupt", "BundleInfo", "BundleRef", "ChannelPointer", "NoChampionModel", "Registry",
+    "UnknownModel",
+]  # fmt: skip
+
+_EARLIER_KEPT = 50
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class NoChampionModel(RuntimeError):
+    """A channel serves no model yet, or has none to go back to."""
+
+
+class UnknownModel(KeyError):
+    """The registry has no whole bundle of this name and version."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class BundleRef:
+    """Name and version of a bundle."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ChannelPointer:
+    """What a channel serves, since when and why; `earlier` are the ones before `previous`."""
+
+    channel: str
+    name: str
+    version: str
+    promoted_at: datetime
+    reason: str
+    previous: BundleRef | None = None
+    earlier: tuple[BundleRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """A kept bundle; `metrics` are the model's own, `channels` those that serve it."""
+
+    name: str
+    version: str
+    created_at: datetime
+    snapshot_id: str
+    metrics: dict[str, Any]
+    channels: list[str]
+
+
+class Registry:
+    """Bundles and channels in an object store. Every method may raise StoreUnavailable."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def pointer(self, channel: str = layout.CHAMPION) -> ChannelPointer:
+        """What `channel` serves. Raises NoChampionModel before the first promotion."""
+        try:
+            data = self._store.get(layout.channel_key(_word(channel)))
+        except ObjectNotFound:
+            raise NoChampionModel(
+                f"no model serves yet, run `shallop refresh` first; channel: `{channel}`"
+            ) from None
+        return msgspec.json.decode(data, type=ChannelPointer)
+
+    def upload(self, folder: Path) -> tuple[str, str]:
+        """Keep the bundle in `folder`; its name and version. Raises BundleCorrupt."""
+        manifest = verify_files(folder)
+        for file in (*manifest.files, MANIFEST):
+            key = layout.bundle_key(manifest.name, manifest.version, file)
+            self._store.put(key, (folder / file).read_bytes())
+        return manifest.name, manifest.version
+
+    def fetch(self, name: str, version: str, cache: Path) -> Path:
+        """A verified local copy in `cache/<name>/<version>`, downloaded where there is none.
+
+        Raises UnknownModel and BundleCorrupt.
+        """
+        folder = cache / _word(name) / _word(version)
+        if folder.is_dir():
+            try:
+                verify_files(folder)
+                return folder
+            except BundleCorrupt:
+                shutil.rmtree(folder)
+        manifest = self._manifest(name, version)
+        partial = folder.with_name(f"{version}.{uuid4().hex}.partial")
+        partial.mkdir(parents=True)
+        try:
+            for file in (*manifest.files, MANIFEST):
+                if Path(file).name != file:
+                    raise BundleCorrupt(f"{MANIFEST} of {name} {version} names: `{file}`")
+                (partial / file).write_bytes(self._file(name, version, file))
+            verify_files(partial)
+            try:
+                os.rename(partial, folder)
+            except OSError:  # another process was first; its copy is as good once verified
+                verify_files(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return folder
+
+    def promote(
+        self, name: str, version: str, *, channel: str = layout.CHAMPION, reason: str = ""
+    ) -> ChannelPointer:
+        """Let `channel` serve a kept bundle. Raises UnknownModel where it is not whole."""
+        self._check_whole(name, version)
+        try:
+            before = self.pointer(channel)
+        except NoChampionModel:
+            return self._point(ChannelPointer(channel, name, version, datetime.now(UTC), reason))
+        if (before.name, before.version) == (name, version):
+            return before
+        earlier = (before.previous, *before.earlier) if before.previous else ()
+        return self._point(
+            ChannelPointer(
+                channel,
+                name,
+                version,
+                datetime.now(UTC),
+                reason,
+                BundleRef(before.name, before.version),
+                earlier[:_EARLIER_KEPT],
+            )
+        )
+
+    def rollback(self, channel: str = layout.CHAMPION) -> ChannelPointer:
+        """Let `channel` serve what it served before; again, and it goes one further back.
+
+        Raises NoChampionModel where there is nothing before, UnknownModel where it is gone.
+        """
+        now = self.pointer(channel)
+        if now.previous is None:
+            raise NoChampionModel(
+                f"nothing to roll back to, `{channel}` never served another model than: "
+                f"`{now.name} {now.version}`"
+            )
+        self._check_whole(now.previous.name, now.previous.version)
+        before, *earlier = now.earlier or (None,)
+        return self._point(
+            ChannelPointer(
+                channel,
+                now.previous.name,
+                now.previous.version,
+                datetime.now(UTC),
+                f"rolled back from {now.version}",
+                before,
+                tuple(one for one in earlier if one),
+            )
+        )
+
+    def versions(self) -> list[BundleInfo]:
+        """Every whole bundle, newest first."""
+        channels: dict[tuple[str, str], list[str]] = {}
+        found = []
+        for entry in self._store.list(layout.MODELS):
+            parts = entry.key.removeprefix(f"{layout.MODELS}/").split("/")
+            if entry.key.startswith(f"{layout.CHANNELS}/"):
+                pointer = self.pointer(parts[-1].removesuffix(".json"))
+                channels.setdefault((pointer.name, pointer.version), []).append(pointer.channel)
+            elif len(parts) == 3 and parts[2] == MANIFEST:
+                found.append((parts[0], parts[1]))
+        described = [
+            self._described(name, version, channels.get((name, version), []))
+            for name, version in found
+        ]
+        return sorted(described, key=lambda info: (info.created_at, info.version), reverse=True)
+
+    def manifest(self, name: str, version: str) -> dict[str, Any]:
+        """Where the bundle comes from and its hashes. Raises UnknownModel."""
+        return self._json(name, version, MANIFEST)  # type: ignore[no-any-return]
+
+    def metrics(self, name: str, version: str) -> dict[str, Any]:
+        """Figures of the model and its baselines on the hold-out. Raises UnknownModel."""
+        return self._json(name, version, "metrics.json")  # type: ignore[no-any-return]
+
+    def checks(self, name: str, version: str) -> list[dict[str, Any]]:
+        """The gate's verdict. Raises UnknownModel."""
+        return self._json(name, version, CHECKS)  # type: ignore[no-any-return]
+
+    def _described(self, name: str, version: str, channels: list[str]) -> BundleInfo:
+        manifest = self._manifest(name, version)
+        metrics = self.metrics(name, version).get("models", {}).get(NAME, {})
+        return BundleInfo(
+            name, version, manifest.created_at, manifest.snapshot_id, metrics, channels
+        )
+
+    def _manifest(self, name: str, version: str) -> Manifest:
+        return decode_manifest(self._file(name, version, MANIFEST), f"{name} {version}")
+
+    def _json(self, name: str, version: str, file: str) -> Any:
+        return msgspec.json.decode(self._file(name, version, file))
+
+    def _file(self, name: str, version: str, file: str) -> bytes:
+        try:
+            return self._store.get(layout.bundle_key(_word(name), _word(version), file))
+        except ObjectNotFound as error:
+            raise UnknownModel(
+                f"no whole model bundle `{name} {version}`, see `shallop registry list`; {error}"
+            ) from None
+
+    def _check_whole(self, name: str, version: str) -> None:
+        for file in {*FILES, *self._manifest(name, version).files}:
+            try:
+                self._store.stat(layout.bundle_key(name, version, file))
+            except ObjectNotFound as error:
+                raise UnknownModel(
+                    f"model bundle `{name} {version}` is not whole; {error}"
+                ) from None
+
+    def _point(self, pointer: ChannelPointer) -> ChannelPointer:
+        data = msgspec.json.format(msgspec.json.encode(pointer))
+        self._store.put(layout.channel_key(pointer.channel), data)
+        return pointer
+
+
+def _word(value: str) -> str:
+    """A name, version or channel that is safe in a path. Raises UnknownModel."""
+    if not _WORD.fullmatch(value):
+        raise UnknownModel(
+            f"a model's name, version or channel has letters, digits, `.`, `_` and `-`: `{value}`"
+        )
+    return value

@@ -1,0 +1,143 @@
+"""Live sessions: what was looked at, in order, at once and in every process."""
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ingest import sessions
+from ingest.events import Decoded
+from ingest.outbox import Outbox
+from warehouse.settings import IngestSettings, Settings
+
+Make = Callable[..., dict[str, Any]]
+Decode = Callable[..., Decoded]
+
+
+@pytest.fixture
+def view(outbox: Outbox, decoded: Decode, sent: Make) -> Callable[..., None]:
+    """Appends a view of an item, `minutes` from now on the client's clock, `received` on ours."""
+    now = datetime.now(UTC)
+
+    def append(item_id: str, minutes: float = 0, received: float = 0, **changes: Any) -> None:
+        event = sent(
+            items=[{"item_id": item_id}],
+            occurred_at=(now + timedelta(minutes=minutes)).isoformat(),
+            **changes,
+        )
+        outbox.append_now(decoded(event, now + timedelta(minutes=received)))
+
+    return append
+
+
+def test_steps_are_in_order_of_the_clients_clock_with_repeats_collapsed(
+    outbox: Outbox, view: Callable[..., None]
+) -> None:
+    for item_id, minutes in (("a", 1), ("c", 3), ("c", 4), ("b", 2), ("a", 5)):
+        view(item_id, minutes)
+    assert outbox.session_steps("session-1") == ["a", "b", "c", "a"]
+    assert outbox.session_steps("unknown") == []
+
+
+def test_only_steps_count_and_all_items_of_one(outbox: Outbox, decoded: Decode, sent: Make) -> None:
+    for name, items in (
+        ("view_item_list", ["x", "y"]),
+        ("view_item", ["a"]),
+        ("select_item", ["z"]),
+        ("add_to_cart", ["a"]),
+        ("remove_from_cart", ["z"]),
+        ("purchase", ["a", "b", "c"]),
+    ):
+        outbox.append_now(
+            decoded(sent(event_name=name, items=[{"item_id": item_id} for item_id in items]))
+        )
+    assert outbox.session_steps("session-1") == ["a", "b", "c"]
+
+
+def test_a_repeated_event_is_one_step(outbox: Outbox, decoded: Decode, sent: Make) -> None:
+    first, second = sent(items=[{"item_id": "a"}]), sent(items=[{"item_id": "b"}])
+    outbox.append_now(decoded([first, second]))
+    outbox.append_now(decoded([first, second]))
+    outbox.append_now(decoded([first, second, first]))
+    assert outbox.session_steps("session-1") == ["a", "b"]
+
+
+def test_the_latest_steps_are_kept(settings: Settings, decoded: Decode, sent: Make) -> None:
+    outbox = Outbox(settings.outbox_path, IngestSettings(session_max_steps=3))
+    for number in range(10):
+        outbox.append_now(decoded(sent(items=[{"item_id": str(number)}])))
+    assert outbox.session_steps("session-1") == ["7", "8", "9"]
+    outbox.close()
+
+
+def test_a_visitor_finds_the_latest_session(outbox: Outbox, view: Callable[..., None]) -> None:
+    view("a", session_id="s1", received=-2)
+    view("b", session_id="s2", received=-1)
+    assert outbox.session_steps("visitor-1") == ["b"]
+    view("c", 1, session_id="s1")
+    assert outbox.session_steps("visitor-1") == ["a", "c"]
+
+
+def test_without_session_ids_a_gap_begins_a_new_session(
+    outbox: Outbox, view: Callable[..., None]
+) -> None:
+    view("a", -100, session_id=...)
+    view("b", -75, session_id=...)
+    assert outbox.session_steps("visitor-1") == ["a", "b"]
+    view("page", -50, session_id=..., event_name="page_view")  # bridges the gap
+    view("c", -25, session_id=...)
+    assert outbox.session_steps("visitor-1") == ["a", "b", "c"]
+    view("d", 6, session_id=...)
+    assert outbox.session_steps("visitor-1") == ["d"]
+    view("e", -100, session_id=...)  # late, of the session before
+    assert outbox.session_steps("visitor-1") == ["d"]
+
+
+def test_a_visitor_and_a_session_of_one_name_are_two(
+    outbox: Outbox, view: Callable[..., None]
+) -> None:
+    view("a", session_id="same", visitor_id="other")
+    view("b", session_id=..., visitor_id="same")
+    assert outbox.session_steps("same") == ["a"]
+
+
+def test_an_idle_visitor_has_no_live_session_and_an_idle_session_is_forgotten(
+    outbox: Outbox, view: Callable[..., None], settings: Settings
+) -> None:
+    view("a", session_id="s1", received=-31)
+    assert outbox.session_steps("visitor-1") == []
+    assert outbox.session_steps("s1") == ["a"]
+    view("b", session_id="s2", received=-24 * 60 - 1)
+    assert outbox.session_steps("s2") == []
+    after_row = 0
+    while after_row := sessions.purge(outbox.file, after_row, settings.ingest):
+        pass
+    assert outbox.file.rows("select key from session") == [("s:s1",)]
+
+
+def test_another_process_sees_the_click_at_once(
+    outbox: Outbox, view: Callable[..., None], settings: Settings
+) -> None:
+    other = Outbox(settings.outbox_path, settings.ingest)
+    assert other.session_steps("session-1") == []
+    view("a")
+    assert other.session_steps("session-1") == ["a"]
+    other.close()
+
+
+def test_two_processes_add_to_one_session(
+    settings: Settings, start_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    writers = [start_process("write_forever.py", settings, "same", 1) for _ in range(2)]
+    for writer in writers:
+        assert writer.stdout
+        for _ in range(40):
+            writer.stdout.readline()
+        writer.kill()
+        writer.wait()
+    outbox = Outbox(settings.outbox_path, settings.ingest)
+    (steps,) = outbox.file.row("select steps from session where key = 's:same-0'")
+    assert len(steps.split("],[")) == min(outbox.counts()["accepted"], 100)
+    outbox.close()

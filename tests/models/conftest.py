@@ -1,0 +1,108 @@
+"""A small shop whose sessions walk round a ring of items, as marts and as sessions."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.candidate import Candidate, build_candidate
+from models.dataset import Sessions
+from models.gru4rec import GRU4RecConfig
+from warehouse.contracts import MART_SCHEMAS
+from warehouse.settings import TrainingSettings
+
+N_RING = 30
+SMALL = GRU4RecConfig(
+    layers=(16,), n_epochs=4, batch_size=8, n_sample=32, dropout_embed=0.0, dropout_hidden=0.0,
+    learning_rate=0.1, momentum=0.2,
+)  # fmt: skip
+
+
+def ring_sessions(n_sessions: int, seed: int = 7) -> list[list[int]]:
+    """Sessions that begin anywhere on the ring and go on to the next item, 2 to 8 steps."""
+    rng = np.random.default_rng(seed)
+    starts, lengths = rng.integers(0, N_RING, n_sessions), rng.integers(2, 9, n_sessions)
+    return [
+        [(int(start) + step) % N_RING for step in range(int(length))]
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+
+
+def steps_mart(sessions: list[list[int]], gap: timedelta = timedelta(minutes=5)) -> pa.Table:
+    """The mart `training_steps` of these sessions, one beginning every `gap`."""
+    opened = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {
+            "session_id": f"s{number:05d}",
+            "step": step,
+            "item_id": f"item-{item}",
+            "event_name": "view_item",
+            "occurred_at": opened + number * gap + timedelta(seconds=step),
+        }
+        for number, session in enumerate(sessions)
+        for step, item in enumerate(session)
+    ]
+    return pa.Table.from_pylist(rows, schema=MART_SCHEMAS["training_steps"])
+
+
+def items_mart(n_items: int = N_RING) -> pa.Table:
+    """The mart `items`; even items are boats, odd ones oars."""
+    seen = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {
+            "item_id": f"item-{item}", "title": f"Item {item}",
+            "category": "oars" if item % 2 else "boats", "price": 10.0 + item, "n_views": 1,
+            "n_carts": 0, "n_purchases": 0, "first_seen_at": seen, "last_seen_at": seen,
+        }
+        for item in range(n_items)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=MART_SCHEMAS["items"])
+
+
+def popularity_mart(n_items: int = N_RING) -> pa.Table:
+    """The mart `popularity`: item-0 leads."""
+    rows = [
+        {"item_id": f"item-{item}", "rank": item + 1, "score": float(n_items - item), "n_events": 1}
+        for item in range(n_items)
+    ]
+    return pa.Table.from_pylist(rows, schema=MART_SCHEMAS["popularity"])
+
+
+@pytest.fixture(scope="session")
+def small() -> GRU4RecConfig:
+    """Hyperparameters that learn the ring within a second."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def ring_lists() -> list[list[int]]:
+    """The same sessions as lists of items."""
+    return ring_sessions(600)
+
+
+@pytest.fixture(scope="session")
+def ring() -> Sessions:
+    """600 sessions round the ring."""
+    return Sessions.from_lists(ring_sessions(600), N_RING)
+
+
+@pytest.fixture(scope="session")
+def candidate(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    """A judged bundle of the ring's shop, where two more items are popular but untrained."""
+    return build_candidate(
+        steps_mart(ring_sessions(600)), items_mart(N_RING + 2), popularity_mart(N_RING + 2),
+        training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1",
+        folder=tmp_path_factory.mktemp("candidates"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bundle(candidate: Candidate, tmp_path: Path) -> Path:
+    """A copy of the candidate's bundle that a test may damage."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for file in candidate.folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.offline import EvaluationInputError, evaluate_files
+
+
+def split_file(path: Path, sessions: list[list[int]], start: int = 0) -> Path:
+    rows = [
+        {"SessionId": number, "ItemId": f"i{item}", "Time": start + 1000 * number + step}
+        for number, session in enumerate(sessions)
+        for step, item in enumerate(session)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path, ring_lists: list[list[int]]) -> tuple[Path, Path]:
+    train = split_file(tmp_path / "train.parquet", ring_lists)
+    test = split_file(tmp_path / "test.parquet", [[1, 2, 3], [4, 99, 5], [98, 97]], start=10**9)
+    return train, test
+
+
+@pytest.mark.parametrize("model", ["gru4rec", "popularity", "item-knn"])
+def test_reports_figures_cost_and_what_was_left_out(files, model: str, tmp_path: Path):
+    config = tmp_path / "config.json"
+    config.write_text('{"layers": [8], "n_epochs": 1, "batch_size": 10, "n_sample": 16}')
+    report = evaluate_files(*files, model=model, config_file=config)
+    assert report["n_predictions"] == 3
+    assert report["n_unseen"] == 3
+    for measure in ("recall", "mrr"):
+        for k in (1, 5, 10, 20):
+            assert 0 <= report[f"{measure}@{k}"] <= 1
+    assert report["train_seconds"] > 0
+    assert report["peak_rss_mb"] > 10
+    if model == "gru4rec":
+        assert report["config"]["layers"] == (8,)
+        assert report["events_per_second"] > 0
+
+
+def test_what_cannot_be_used_is_named(files, tmp_path: Path):
+    train, test = files
+    with pytest.raises(EvaluationInputError, match="unknown model.*: `pop`"):
+        evaluate_files(train, test, model="pop")
+    with pytest.raises(EvaluationInputError, match="gone.parquet"):
+        evaluate_files(tmp_path / "gone.parquet", test)
+    with pytest.raises(EvaluationInputError, match="config.json"):
+        evaluate_files(train, test, config_file=tmp_path / "config.json")
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table({"a": [1]}), other)
+    with pytest.raises(EvaluationInputError, match="lacks: \\['SessionId', 'ItemId', 'Time'\\]"):
+        evaluate_files(other, test)
+    unknown = split_file(tmp_path / "unknown.parquet", [[90, 91]])
+    with pytest.raises(EvaluationInputError, match="no session with two steps"):
+        evaluate_files(train, unknown)

@@ -1,0 +1,41 @@
+{{ config(post_hook="{{ export_mart('session_id, step') }}") }}
+
+with steps as (
+
+    select
+        *,
+        lag(item_id) over (
+            partition by session_id order by occurred_at, event_id, item_number
+        ) as previous_item_id
+    from {{ ref('int_event_items') }}
+    where event_name in {{ step_event_names() }}
+
+),
+
+-- The model learns what comes next: an item seen again at once (a reload, or put into the cart
+-- from its own page) is the same step.
+collapsed as (
+
+    select *
+    from steps
+    where previous_item_id is distinct from item_id
+
+),
+
+numbered as (
+
+    select
+        session_id,
+        (
+            row_number() over (
+                partition by session_id order by occurred_at, event_id, item_number
+            ) - 1
+        )::integer as step,
+        item_id,
+        event_name,
+        occurred_at
+    from collapsed
+
+)
+
+select * from numbered
