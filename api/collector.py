@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from starlette.types import Receive, Scope
 
+from api import logs
 from api.errors import ErrorDetail, Refused, shown
 from api.front import ClientGone, Reply
 from api.metrics import Metrics
@@ -56,6 +57,7 @@ class Collector:
         self.outbox = outbox
         self.settings = settings
         self.metrics = metrics
+        self._seldom = logs.Seldom()
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
@@ -92,7 +94,8 @@ class Collector:
         except OutboxFull as error:
             raise Refused(503, "outbox_full", str(error), remedy=remedy, headers=retry) from None
         except OutboxBroken as error:
-            logger.error("outbox_broken error=%r", str(error))
+            if self._seldom.is_due("outbox_broken"):
+                logger.error("outbox_broken error=%r", str(error))
             raise Refused(
                 503,
                 "outbox_broken",

@@ -4,7 +4,6 @@
 meaning, `message` names the value, `field` the place in the request, `remedy` what to do.
 """
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -13,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-logger = logging.getLogger(__name__)
+from api import logs
 
 _encode = msgspec.json.Encoder().encode
 _MAX_SHOWN = 100
@@ -88,6 +87,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def _reply(error: Refused) -> Response:
@@ -97,6 +97,10 @@ def _reply(error: Refused) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return _reply(error)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return _reply(internal_error(logs.request_id.get()))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

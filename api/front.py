@@ -53,6 +53,7 @@ class Front:
         self.app = app
         self.endpoints = endpoints
         self.metrics = metrics
+        self._seldom = logs.Seldom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +68,7 @@ class Front:
             await self._pass_on(scope, receive, send, request_id, started)
             return
         try:
-            reply = await _answered(endpoint, path, scope, receive)
+            reply = await self._answered(endpoint, path, scope, receive)
         except ClientGone:
             return
         await _send_reply(send, reply, request_id)
@@ -77,24 +78,44 @@ class Front:
         self, scope: Scope, receive: Receive, send: Send, request_id: bytes, started: float
     ) -> None:
         status = 0
+        is_whole = False
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            else:
+                is_whole = not message.get("more_body", False)
             await send(message)
 
         try:
             await self.app(scope, receive, send_marked)
         except Exception:
+            # Starlette has sent `errors.internal_error`, unless the reply had already begun.
             logger.exception("request_failed method=%s path=%s", scope["method"], scope["path"])
-            if status:
-                raise  # the reply has begun: only cutting the connection tells the client
-            status = 500
-            await _send_reply(send, _as_reply(internal_error(request_id.decode())), request_id)
+            if not is_whole:
+                raise  # only a cut connection tells the client
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._observe(route, scope["method"], status, started)
+
+    async def _answered(
+        self, endpoint: Endpoint, path: str, scope: Scope, receive: Receive
+    ) -> Reply:
+        """The endpoint's reply, or the error in its place."""
+        try:
+            if scope["method"] != endpoint.method:
+                raise method_not_allowed(scope["method"], path, endpoint.method)
+            return await endpoint.answer(scope, receive)
+        except Refused as error:
+            if error.status >= 500 and self._seldom.is_due(error.detail.code):
+                logger.warning("request_refused path=%s error=%r", path, error.detail.message)
+            return _as_reply(error)
+        except ClientGone:
+            raise
+        except Exception:
+            logger.exception("request_failed method=%s path=%s", scope["method"], path)
+            return _as_reply(internal_error(logs.request_id.get()))
 
     def _observe(self, path: str, method: str, status: int, started: float) -> None:
         seconds = perf_counter() - started
@@ -103,23 +124,6 @@ class Front:
             logger.debug(
                 "request method=%s path=%s status=%d ms=%.2f", method, path, status, seconds * 1e3
             )
-
-
-async def _answered(endpoint: Endpoint, path: str, scope: Scope, receive: Receive) -> Reply:
-    """The endpoint's reply, or the error in its place."""
-    try:
-        if scope["method"] != endpoint.method:
-            raise method_not_allowed(scope["method"], path, endpoint.method)
-        return await endpoint.answer(scope, receive)
-    except Refused as error:
-        if error.status >= 500:
-            logger.warning("request_refused path=%s error=%r", path, error.detail.message)
-        return _as_reply(error)
-    except ClientGone:
-        raise
-    except Exception:
-        logger.exception("request_failed method=%s path=%s", scope["method"], path)
-        return _as_reply(internal_error(logs.request_id.get()))
 
 
 def _as_reply(error: Refused) -> Reply:

@@ -3,6 +3,7 @@
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from time import monotonic
 
 from warehouse import log
 
@@ -21,6 +22,22 @@ class KeyValueFormatter(logging.Formatter):
             f"level={record.levelname.lower()} logger={record.name} "
             f"request_id={request_id.get()} {message}"
         )
+
+
+class Seldom:
+    """Says when a repeated line is due, so that an outage does not flood the log."""
+
+    def __init__(self, every_seconds: float = 10.0) -> None:
+        self._every_seconds = every_seconds
+        self._last: dict[str, float] = {}
+
+    def is_due(self, line: str) -> bool:
+        """Whether `line`, one of a few, was not written within the last `every_seconds`."""
+        now = monotonic()
+        if now - self._last.get(line, -self._every_seconds) < self._every_seconds:
+            return False
+        self._last[line] = now
+        return True
 
 
 def configure(level: str) -> None:

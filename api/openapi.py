@@ -13,7 +13,7 @@ from api import collector, recommend
 from api.collector import EventsReply, NothingAccepted
 from api.errors import ErrorReply
 from api.recommender import RecommendReply
-from ingest.events import SentEvent
+from ingest.contract import SentEvent
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import Settings
 

@@ -58,7 +58,7 @@ async def favicon() -> FileResponse:
     return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
 
-@router.get("/items", tags=["catalogue"])
+@router.get("/items", tags=["catalogue"], summary="The shop's items")
 def items(
     parts: PartsDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Most items in the reply.")] = 24,
@@ -73,7 +73,7 @@ def items(
     return catalogue.page(q, category, limit, offset)
 
 
-@router.get("/items/{item_id:path}", tags=["catalogue"])
+@router.get("/items/{item_id:path}", tags=["catalogue"], summary="One item")
 def item(parts: PartsDep, item_id: str) -> ShopItem:
     """One item by its id."""
     catalogue = parts.catalogue.current
@@ -86,7 +86,7 @@ def item(parts: PartsDep, item_id: str) -> ShopItem:
     return found
 
 
-@router.get("/categories", tags=["catalogue"])
+@router.get("/categories", tags=["catalogue"], summary="The shop's categories")
 def categories(parts: PartsDep) -> list[CategoryCount]:
     """The shop's categories, that with most items first."""
     catalogue = parts.catalogue.current

@@ -15,6 +15,7 @@ from api.champion import ChampionHolder
 from api.metrics import Metrics
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
+from ingest.outbox_file import OutboxBroken
 from models.registry import Registry
 from warehouse.settings import Settings
 from warehouse.store import open_store
@@ -73,9 +74,11 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
         for look in looks:
             await look.stop()
         await asyncio.to_thread(parts.flusher.stop)
-        waiting = outbox.depth()
+        try:
+            logger.info("app_stopped waiting=%d", outbox.depth())
+        except OutboxBroken as error:
+            logger.error("app_stopped error=%r", str(error))
         await asyncio.to_thread(outbox.close)
-        logger.info("app_stopped waiting=%d", waiting)
 
 
 class _Poll:

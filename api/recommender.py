@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
+from api import logs
 from api.catalogue import Catalogue, CatalogueHolder
 from api.champion import Champion, ChampionHolder
 from api.errors import Refused
@@ -100,6 +101,7 @@ class Recommender:
         self._exclude = settings.serving.exclude
         self._max_steps = settings.ingest.session_max_steps
         self._metrics = metrics
+        self._seldom = logs.Seldom()
 
     def recommend(self, request: RecommendRequest) -> RecommendReply:
         """Raises Refused (503) where there is neither a model nor a mart."""
@@ -134,7 +136,8 @@ class Recommender:
                 steps = self._outbox.session_steps(request.session)
                 trouble = None if steps else "unknown_session"
             except OutboxBroken as error:
-                logger.error("session_unavailable error=%r", str(error))
+                if self._seldom.is_due("session_unavailable"):
+                    logger.error("session_unavailable error=%r", str(error))
                 steps, trouble = [], "session_unavailable"
         else:
             steps = []

@@ -37,15 +37,15 @@ class Readiness(BaseModel):
 
 
 class CollectorStatus(BaseModel):
-    """The outbox of this box."""
+    """The outbox of this box; its counts are null while it cannot be read."""
 
     collector_id: str
-    depth: int
     depth_limit: int
-    oldest_waiting_seconds: float | None
-    accepted: int
-    shipped: int
-    rejected: dict[str, int]
+    depth: int | None = None
+    oldest_waiting_seconds: float | None = None
+    accepted: int | None = None
+    shipped: int | None = None
+    rejected: dict[str, int] | None = None
     last_flushed_at: datetime | None
     last_error: str | None
 
@@ -102,13 +102,17 @@ class Status(BaseModel):
     errors: list[str]
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Is the process alive?")
 async def healthz() -> Health:
     """The process is alive."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"description": "Events cannot be accepted."}})
+@router.get(
+    "/readyz",
+    summary="Can events be accepted?",
+    responses={503: {"description": "Events cannot be accepted."}},
+)
 async def readyz(parts: PartsDep, response: Response) -> Readiness:
     """200 while events can be accepted; a missing model or store is told apart."""
     outbox = await _outbox_state(parts)
@@ -122,19 +126,19 @@ async def readyz(parts: PartsDep, response: Response) -> Readiness:
     )
 
 
-@router.get("/status")
+@router.get("/status", summary="Everything at a glance")
 async def status(parts: PartsDep) -> Status:
     """What the collector, the model and the data are doing, for people and for alarms."""
-    champion = parts.champion
+    champion, collector = parts.champion, _collector(parts)
     found = {
-        "collector": parts.flusher.last_error,
+        "collector": collector.last_error,
         "champion": champion.last_error,
         "data": parts.catalogue.last_error,
     }
     return Status(
         version=version("shallop"),
         started_at=parts.started_at,
-        collector=_collector(parts),
+        collector=collector,
         model=_model(champion.current) if champion.current else None,
         champion=ChampionStatus(
             swaps=champion.n_swaps, checked_at=champion.checked_at, last_error=champion.last_error
@@ -145,15 +149,21 @@ async def status(parts: PartsDep) -> Status:
     )
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    summary="For Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 async def metrics(parts: PartsDep) -> Response:
     """Counters and gauges of this worker, for Prometheus."""
     gauges = parts.metrics
-    gauges.outbox_depth.set(parts.outbox.depth())
-    oldest = parts.outbox.oldest_received_at()
-    gauges.outbox_oldest.set(age_seconds(oldest) if oldest else 0)
-    if parts.flusher.last_flushed_at:
-        gauges.flushed_at.set(parts.flusher.last_flushed_at.timestamp())
+    collector = _collector(parts)
+    unknown = float("nan")
+    gauges.outbox_depth.set(unknown if collector.depth is None else collector.depth)
+    gauges.outbox_oldest.set(collector.oldest_waiting_seconds or 0)
+    if collector.last_flushed_at:
+        gauges.flushed_at.set(collector.last_flushed_at.timestamp())
     champion = parts.champion.current
     gauges.set_model_age(champion.scorer.created_at if champion else None)
     return Response(gauges.text(), media_type=CONTENT_TYPE)
@@ -177,16 +187,22 @@ async def _outbox_state(parts: Parts) -> str:
 
 def _collector(parts: Parts) -> CollectorStatus:
     outbox, flusher = parts.outbox, parts.flusher
-    oldest = outbox.oldest_received_at()
-    return CollectorStatus(
+    status = CollectorStatus(
         collector_id=outbox.collector_id,
-        depth=outbox.depth(),
         depth_limit=parts.settings.ingest.outbox_limit_events,
-        oldest_waiting_seconds=age_seconds(oldest) if oldest else None,
-        **outbox.counts(),
         last_flushed_at=flusher.last_flushed_at,
         last_error=flusher.last_error,
     )
+    try:
+        oldest = outbox.oldest_received_at()
+        counted = {
+            "depth": outbox.depth(),
+            "oldest_waiting_seconds": age_seconds(oldest) if oldest else None,
+            **outbox.counts(),
+        }
+    except OutboxBroken as error:
+        return status.model_copy(update={"last_error": str(error)})
+    return status.model_copy(update=counted)
 
 
 def _model(champion: Champion) -> ModelStatus:

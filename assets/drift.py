@@ -133,7 +133,7 @@ def compared(comparison: Comparison, threshold: float) -> tuple[dict[str, float]
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    numbers = [name for name in comparison.numbers if _has_values(comparison, name)]
+    numbers = [name for name in comparison.numbers if _varies(comparison, name)]
     definition = DataDefinition(
         numerical_columns=numbers, categorical_columns=list(comparison.categories)
     )
@@ -272,10 +272,10 @@ def _keep_figures(
     store.put(key, json.dumps(figures, indent=2).encode())
 
 
-def _has_values(comparison: Comparison, column: str) -> bool:
-    return all(
-        side[column].drop_nulls().len() > 0 for side in (comparison.reference, comparison.current)
-    )
+def _varies(comparison: Comparison, column: str) -> bool:
+    """Whether there is anything to compare: values on both sides, and not one and the same."""
+    sides = [side[column].drop_nulls() for side in (comparison.reference, comparison.current)]
+    return all(len(side) for side in sides) and pl.concat(sides).n_unique() > 1
 
 
 def _span(steps: pl.DataFrame) -> timedelta:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.resources import refresh_lock
+from assets.resources import WAREHOUSE_POOL, refresh_lock
 from warehouse.settings import Settings
 
 # Tag of runs that execute in the process that asked for them, such as `shallop refresh`.
@@ -37,14 +37,20 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
 
 
 def end_orphans(instance: dg.DagsterInstance, settings: Settings) -> int:
-    """Report headless runs failed whose process was killed, which frees their pool; how many.
+    """Report headless runs failed whose process was killed; how many.
 
-    No such run can be alive once the refresh lock is ours. Raises RefreshRunning.
+    Frees the warehouse's pool as well, which a killed run holds for ever. No run that holds it can
+    be alive once the refresh lock is ours. Raises RefreshRunning.
     """
     with refresh_lock(settings, "none yet"):
         orphans = instance.get_runs(dg.RunsFilter(tags={HEADLESS: "true"}, statuses=_UNFINISHED))
         for run in orphans:
             instance.report_run_failed(run, "its process ended before the run did")
+        storage = instance.event_log_storage
+        pool = storage.get_concurrency_info(WAREHOUSE_POOL)
+        claimed = {slot.run_id for slot in pool.claimed_slots}
+        for run_id in claimed | {step.run_id for step in pool.pending_steps}:
+            storage.free_concurrency_slots_for_run(run_id)
     return len(orphans)
 
 

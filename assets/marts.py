@@ -18,7 +18,7 @@ from assets.project import (
     run_path,
 )
 from assets.raw import failure_metadata
-from assets.resources import Materialized, RefreshLock
+from assets.resources import WAREHOUSE_POOL, Materialized, RefreshLock
 from warehouse import layout, snapshot
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.quality import check_mart
@@ -26,7 +26,6 @@ from warehouse.settings import Settings
 from warehouse.store import ObjectNotFound, ObjectStore, open_store
 
 MART_SNAPSHOT = dg.AssetKey("mart_snapshot")
-WAREHOUSE_POOL = "duckdb_warehouse"
 
 # The mart whose materialization names the snapshot it was exported to.
 _WITNESS = dg.AssetKey("training_steps")

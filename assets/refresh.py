@@ -111,7 +111,7 @@ def _executed(
 
 
 def _summary(result: dg.ExecuteInProcessResult, seconds: float) -> RefreshResult:
-    outcome, reason = _outcome(result)
+    outcome, reason = model_outcome(result)
     metadata = _metadata(result)
     candidate, marts = metadata.get(CANDIDATE_MODEL, {}), metadata[MART_SNAPSHOT]
     return RefreshResult(
@@ -129,7 +129,7 @@ def _summary(result: dg.ExecuteInProcessResult, seconds: float) -> RefreshResult
     )
 
 
-def _outcome(result: dg.ExecuteInProcessResult) -> tuple[Outcome, str]:
+def model_outcome(result: dg.ExecuteInProcessResult) -> tuple[Outcome, str]:
     """How it ended for the model, and why. Raises RefreshFailed."""
     if result.success:
         return "promoted", ""

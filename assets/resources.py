@@ -18,6 +18,10 @@ else:
     Materialized = dg.MaterializeResult
 
 
+# Limit 1: two dbt processes cannot open the same warehouse.
+WAREHOUSE_POOL = "duckdb_warehouse"
+
+
 @dataclass(frozen=True)
 class RefreshLock:
     """Proof that this run is the only one that writes; assets that write ask for it."""

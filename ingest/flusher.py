@@ -92,6 +92,7 @@ class Flusher:
                     if self._stopping.is_set():
                         return
                 self._purged_to = sessions.purge(self.outbox.file, self._purged_to, self.settings)
+                self.outbox.file.checkpoint()
             if self.last_error:
                 wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ EVENTS = "events"
 REJECTED = "rejected"
 
 _BUSY_SECONDS = 10.0
+_WAL_PAGES = 8_000  # 32 MB: the flusher moves them on before a writer has to
 
 _TABLES = """
 create table collector (id text not null);
@@ -102,6 +104,10 @@ class OutboxFile:
         rows = self.rows(sql, *values)
         return rows[0] if rows else None
 
+    def checkpoint(self) -> None:
+        """Move what can be moved from the WAL into the file, beside those who write."""
+        self.row("pragma wal_checkpoint(passive)")
+
     def close(self) -> None:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
@@ -126,8 +132,9 @@ class OutboxFile:
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("pragma journal_mode = wal").fetchone()
+            _enter_wal(connection)
             connection.execute("pragma synchronous = full")
+            connection.execute(f"pragma wal_autocheckpoint = {_WAL_PAGES}")
         except sqlite3.Error:
             connection.close()
             raise
@@ -143,6 +150,20 @@ class OutboxFile:
             raise OutboxBroken(
                 f"the outbox was removed or replaced while in use, restart the app: `{self.path}`"
             )
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Journal into a WAL; SQLite itself does not wait where another process is just doing so."""
+    deadline = monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> str:

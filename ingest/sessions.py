@@ -6,7 +6,6 @@ place in the event), so that what is served ranks as what was trained.
 """
 
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -59,26 +58,35 @@ class LiveSession:
         steps = _encoder.encode(self.steps).decode()
         return self.key, self.visitor_id, self.seen_at, self.last_at, steps
 
-    def add(self, event: Event, settings: IngestSettings) -> None:
+    def add(self, event: Event, gap_seconds: int) -> None:
         """Take in one event; one that belongs to an earlier session of the visitor is passed by."""
         occurred_at = microseconds(event.occurred_at)
         if event.session_id is None and self.last_at:
-            gap = settings.session_gap_seconds * 1_000_000
+            gap = gap_seconds * 1_000_000
             if occurred_at > self.last_at + gap:
                 self.steps.clear()
-            elif occurred_at < (self.steps[0][0] if self.steps else self.last_at) - gap:
+            elif occurred_at < self.last_at - gap and occurred_at < self._first_at() - gap:
                 return
-        self.visitor_id = event.visitor_id or self.visitor_id
-        self.seen_at = max(self.seen_at, microseconds(event.received_at))
-        self.last_at = max(self.last_at, occurred_at)
-        if event.event_name not in _STEP_EVENT_NAMES:
-            return
-        for place, item in enumerate(event.items or ()):
-            if item.item_id:
-                self.steps.append((occurred_at, event.event_id, place, item.item_id))
+        if event.visitor_id:
+            self.visitor_id = event.visitor_id
+        if occurred_at > self.last_at:
+            self.last_at = occurred_at
+        if event.event_name in _STEP_EVENT_NAMES:
+            for place, item in enumerate(event.items or ()):
+                if item.item_id:
+                    self.steps.append((occurred_at, event.event_id, place, item.item_id))
+
+    def settle(self, seen_at: int, max_steps: int) -> None:
+        """Put the steps in order, after the events received until `seen_at` were added.
+
+        Repeats of an item are collapsed when read, so that a late event can still come between.
+        """
+        self.seen_at = max(self.seen_at, seen_at)
         if len(self.steps) > 1:
-            # Repeats are collapsed when read, so that a late event can still come between them.
-            self.steps = sorted(set(self.steps))[-2 * settings.session_max_steps :]
+            self.steps = sorted(set(self.steps))[-2 * max_steps :]
+
+    def _first_at(self) -> int:
+        return min((step[0] for step in self.steps), default=self.last_at)
 
 
 def session_key(event: Event) -> str:
@@ -87,7 +95,7 @@ def session_key(event: Event) -> str:
 
 
 def update(connection: sqlite3.Connection, events: list[Event], settings: IngestSettings) -> None:
-    """Take `events` into the rows of their sessions, inside the caller's transaction."""
+    """Take `events`, sorted by `received_at`, into the rows of their sessions."""
     keys = {session_key(event) for event in events}
     found = connection.execute(
         "select json_group_array(json_array(key, visitor_id, seen_at, last_at, steps)) "
@@ -154,9 +162,9 @@ def _items_of(steps: str, max_steps: int) -> list[str]:
 
 
 def _touched(
-    events: Iterable[Event], known: dict[str, LiveSession], settings: IngestSettings
+    events: list[Event], known: dict[str, LiveSession], settings: IngestSettings
 ) -> list[LiveSession]:
-    """The sessions that `events` change, given the rows `known` so far.
+    """The sessions that `events`, sorted by `received_at`, change, given the rows `known` so far.
 
     A session without a step is not worth a row until it has one.
     """
@@ -166,5 +174,8 @@ def _touched(
         session = changed.get(key)
         if session is None:
             session = changed[key] = known.get(key) or LiveSession(key)
-        session.add(event, settings)
+        session.add(event, settings.session_gap_seconds)
+    seen_at = microseconds(events[-1].received_at)
+    for session in changed.values():
+        session.settle(seen_at, settings.session_max_steps)
     return [session for session in changed.values() if session.steps or session.key in known]

@@ -11,6 +11,9 @@ from datetime import datetime
 from ingest.outbox_file import OutboxFile
 from ingest.sessions import from_microseconds
 
+# Of JSON lines in one range, so that shipping takes a bounded part of the app's memory.
+MAX_BYTES = 64_000_000
+
 _HOUR = 3_600_000_000
 
 
@@ -77,16 +80,19 @@ def _next_range(
     connection: sqlite3.Connection, stream: str, max_rows: int
 ) -> tuple[int, int, int] | None:
     """First and last number, and time, of the rows to ship next, all of one hour."""
-    found: tuple[int, int, int] | None = None
-    rows = connection.execute(
-        "select first_seq, last_seq, received_at from batch where stream = ? order by first_seq",
+    batches = connection.execute(
+        "select first_seq, last_seq, received_at, length(lines) from batch where stream = ? "
+        "order by first_seq",
         (stream,),
     )
-    for first_seq, last_seq, received_at in rows:
-        if found is None:
-            found = first_seq, last_seq, received_at
-        elif received_at // _HOUR != found[2] // _HOUR or last_seq - found[0] >= max_rows:
+    first = batches.fetchone()
+    if first is None:
+        return None
+    first_seq, range_end, received_at, n_bytes = first
+    for _, last_seq, batch_received_at, batch_bytes in batches:
+        n_bytes += batch_bytes
+        is_another_hour = batch_received_at // _HOUR != received_at // _HOUR
+        if is_another_hour or last_seq - first_seq >= max_rows or n_bytes > MAX_BYTES:
             break
-        else:
-            found = found[0], last_seq, found[2]
-    return found
+        range_end = last_seq
+    return first_seq, range_end, received_at

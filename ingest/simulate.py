@@ -184,14 +184,16 @@ async def _live(url: str, events_per_second: float, seconds: float | None, seed:
     started_at = monotonic()
     async with new_client() as client:
         sender = Sender(client, url)
-        n_events = 0
+        n_events, problem = 0, None
         while seconds is None or monotonic() - started_at < seconds:
             if len(shoppers) < _LIVE_SHOPPERS:
                 shoppers.append(LiveShopper(shop, random))
             shopper = random.choice(shoppers)
             await sender.send([encode(shopper.act())])
             if shopper.n_left:
-                await _recommend(client, url, shopper)
+                last_problem, problem = problem, await _recommend(client, url, shopper)
+                if problem and problem != last_problem:
+                    logger.warning("recommend=failed problem=%s", problem)
             else:
                 shoppers.remove(shopper)
             n_events += 1
@@ -200,20 +202,19 @@ async def _live(url: str, events_per_second: float, seconds: float | None, seed:
     return sender.accounting
 
 
-async def _recommend(client: httpx.AsyncClient, url: str, shopper: LiveShopper) -> None:
-    """Ask for recommendations; a shop without them is still a shop."""
+async def _recommend(client: httpx.AsyncClient, url: str, shopper: LiveShopper) -> str | None:
+    """Show a shopper recommendations, or tell why there are none: without, a shop is still one."""
     try:
         reply = await client.get(
             f"{url.rstrip('/')}/recommend", params={"session": shopper.session.session_id, "k": 6}
         )
     except httpx.TransportError as error:
-        logger.warning("recommend=failed error=%r", error)
-        return
+        return repr(error)
     if reply.status_code != 200:
-        logger.warning("recommend=failed status=%d reply=%s", reply.status_code, reply.text[:200])
-        return
+        return f"{reply.status_code} {reply.text[:300]}"
     answer = reply.json()
     shopper.see(answer["recommendation_id"], [item["item_id"] for item in answer["items"]])
+    return None
 
 
 def _event_item(item: CatalogueItem) -> dict[str, Any]:

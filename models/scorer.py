@@ -4,7 +4,7 @@ Loading checks a bundle first (`models.bundle`), then that its golden sessions c
 when it was written. Weights are memory-mapped, so worker processes share them.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -105,39 +105,41 @@ class SessionScorer:
         if k < 1:
             raise ValueError(f"at least one item must be asked for, `k` is: {k}")
         known = [self._index[item_id] for item_id in session_items if item_id in self._index]
-        ranked = list(self._by_model(known, k, exclude, category)) if known else []
+        ranked = self._by_model(known, k, exclude, category) if known else []
         if len(ranked) < k:
             taken = {*exclude, *(one.item_id for one in ranked)}
             ranked += self._by_popularity(k - len(ranked), taken, category)
         return Ranking(ranked, GRU4REC if known else POPULARITY, len(known))
 
     @torch.inference_mode()
-    def scores(self, item_idx: Sequence[int]) -> Tensor:
-        """Score of every item after a session of known items (at least one), (n_items,)."""
+    def scores(self, item_idx: Sequence[int], among: Tensor | None = None) -> Tensor:
+        """Score of every item, or of those `among`, after a session of known items: (n_items,).
+
+        The session needs at least one step.
+        """
         hidden = self.model.zero_hidden(1)
         for current in _without_repeats(item_idx):
             hidden = self.model.advance(torch.tensor([current]), hidden)
-        return self.model.scores(hidden[-1]).squeeze(0)
+        return self.model.scores(hidden[-1], among).squeeze(0)
 
-    @torch.inference_mode()
     def _by_model(
         self, known: Sequence[int], k: int, exclude: Collection[str], category: str | None
-    ) -> Iterator[Ranked]:
-        scores = self.scores(known)
-        excluded = [self._index[item_id] for item_id in exclude if item_id in self._index]
-        if excluded:
-            scores[torch.tensor(excluded)] = -torch.inf
-        rows = None
+    ) -> list[Ranked]:
+        among = None
         if category is not None:
-            rows = self._categories.get(category)
-            if rows is None:
-                return
-            scores = scores.index_select(0, rows)
-        best, places = torch.topk(scores, min(k, len(scores)))
-        item_idx = places if rows is None else rows.index_select(0, places)
-        for score, one in zip(best.tolist(), item_idx.tolist(), strict=True):
-            if score > -torch.inf:
-                yield Ranked(self._items[one].item_id, score, GRU4REC)
+            among = self._categories.get(category)
+            if among is None:
+                return []
+        scores = self.scores(known, among)
+        excluded = {self._index[item_id] for item_id in exclude if item_id in self._index}
+        best, places = torch.topk(scores, min(k + len(excluded), len(scores)))
+        item_idx = places if among is None else among.index_select(0, places)
+        ranked = [
+            Ranked(self._items[one].item_id, score, GRU4REC)
+            for score, one in zip(best.tolist(), item_idx.tolist(), strict=True)
+            if one not in excluded
+        ]
+        return ranked[:k]
 
     def _by_popularity(
         self, n_items: int, taken: Collection[str], category: str | None

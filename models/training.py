@@ -167,9 +167,11 @@ class TrainingStep:
         if not covers_all:
             table = table.index_select(0, plan.rows)
         output = table[: plan.n_scored]
-        source = table if is_shared else weights["input.weight"]
-        lookup = plan.input if is_shared else plan.input_rows.index_select(0, plan.input)
-        inputs = source.index_select(0, lookup)
+        if is_shared:
+            input_rows = table
+        else:
+            input_rows = weights["input.weight"].index_select(0, plan.input_rows)
+        inputs = input_rows.index_select(0, plan.input)
 
         masks = self._masks(len(inputs))
         caches: list[CellCache] = []
@@ -207,14 +209,13 @@ class TrainingStep:
             d_rows = d_output
             d_inputs = d_value.new_zeros(len(plan.input_rows), d_value.shape[1])
             d_inputs.index_add_(0, plan.input, d_value)
-            self.optimizer.step_rows("input.weight", plan.input_rows, d_inputs)
+            self.optimizer.step_rows("input.weight", plan.input_rows, input_rows, d_inputs)
         if covers_all:
             self.optimizer.step("output.weight", d_rows)
             self.optimizer.step("output.bias", d_bias)
         else:
-            rows = plan.rows if is_shared else plan.rows[: plan.n_scored]
-            self.optimizer.step_rows("output.weight", rows, d_rows)
-            self.optimizer.step_rows("output.bias", plan.rows[: plan.n_scored], d_bias)
+            self.optimizer.step_rows("output.weight", plan.rows, table, d_rows)
+            self.optimizer.step_rows("output.bias", plan.rows[: plan.n_scored], bias, d_bias)
         return loss.sum() / config.batch_size, after
 
     def _masks(self, n_lanes: int) -> list[Tensor | None]:

@@ -3,13 +3,18 @@
 import logging
 
 
+# Whose lines below a warning are of interest: ours, and uvicorn's start and stop.
+_OURS = ("api", "assets", "cli", "ingest", "models", "warehouse", "uvicorn.error")
+
+
 def configure(level: str) -> None:
-    """Write log lines of at least `level` to standard error."""
+    """Write our log lines of at least `level`, and others' warnings, to standard error."""
     logging.basicConfig(
-        level=level,
+        level=max(logging.WARNING, logging.getLevelName(level)),
         format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
         force=True,
     )
-    # Our own lines tell of requests and of what came of them, retries included.
-    for name in ("httpx", "httpcore", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    # Our own lines tell of requests that are tried again.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

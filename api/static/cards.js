@@ -20,7 +20,8 @@ export function element(name, className, text) {
   return made;
 }
 
-export function card(item) {
+// `reason` is shown where one is given.
+export function card(item, reason) {
   const link = element("a", "card");
   link.href = linkTo(item);
   link.dataset.itemId = item.item_id;
@@ -31,7 +32,7 @@ export function card(item) {
     element("span", "price", priceOf(item)),
   );
   link.append(tile(item), text);
-  if (item.reason) link.append(element("span", "reason", item.reason));
+  if (reason) link.append(element("span", "reason", reason));
   const entry = element("li");
   entry.append(link);
   return entry;

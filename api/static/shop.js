@@ -13,6 +13,9 @@ let recommendation = null; // the last reply of /recommend
 let pending = null; // how the open item was reached, for its view_item event
 let nextOffset = 0;
 let looks = 0;
+let statusSoon;
+let snapshotId; // of the data shown, null where there is none yet
+let modelVersion;
 
 const stored = (key, fallback) => JSON.parse(sessionStorage.getItem(key) ?? fallback);
 const store = (key, value) => sessionStorage.setItem(key, JSON.stringify(value));
@@ -39,6 +42,8 @@ async function report(...events) {
   try {
     await send(...events);
     notice(null);
+    clearTimeout(statusSoon);
+    statusSoon = setTimeout(showStatus, 300);
   } catch (error) {
     notice(error);
   }
@@ -110,6 +115,10 @@ function showCart() {
 // The carousel.
 
 async function recommend() {
+  if (!snapshotId && !modelVersion) {
+    byId("recommended").hidden = true; // nothing to recommend from
+    return;
+  }
   const look = (looks += 1);
   let reply;
   try {
@@ -119,14 +128,15 @@ async function recommend() {
   } catch (error) {
     if (look !== looks) return;
     byId("recommended").hidden = true;
-    if (error.code !== "no_model") notice(error);
+    notice(error);
     return;
   }
   if (look !== looks) return; // a later click has asked again
   recommendation = reply;
   remember(reply.items);
   const carousel = byId("carousel");
-  carousel.replaceChildren(...reply.items.map(card));
+  const isSame = new Set(reply.items.map((item) => item.reason)).size === 1; // then said once, above
+  carousel.replaceChildren(...reply.items.map((item) => card(item, isSame ? "" : item.reason)));
   carousel.scrollTo({ left: 0 });
   byId("recommended").hidden = !reply.items.length;
   byId("source").replaceChildren(...sourceOf(reply));
@@ -136,12 +146,12 @@ async function recommend() {
 const nameOf = (source) => (source === "gru4rec" ? "GRU4Rec" : source);
 
 function sourceOf(reply) {
-  const source = reply.items[0]?.source ?? reply.model;
+  const first = reply.items[0];
+  const source = first?.source ?? reply.model;
   const badge = element("span", `badge ${reply.fallback ? "fallback" : "model"}`, nameOf(source));
-  const why = reply.fallback
-    ? reply.fallback.message
-    : `${nameOf(reply.model)} ${reply.model_version}: ${reply.items[0]?.reason ?? ""}`;
-  return [badge, document.createTextNode(` ${why}`)];
+  badge.title = `${nameOf(reply.model)} ${reply.model_version}`;
+  const why = reply.fallback?.message ?? first?.reason ?? "";
+  return [badge, element("span", "why", why)];
 }
 
 function showImpression(reply) {
@@ -188,7 +198,7 @@ function addStep(item) {
 function showSteps() {
   const steps = stored("shallop-steps", "[]");
   byId("session").hidden = !steps.length;
-  byId("steps").replaceChildren(...steps.map(chip));
+  byId("steps").replaceChildren(...steps.map((item) => chip(item)));
 }
 
 byId("restart").addEventListener("click", () => {
@@ -211,7 +221,7 @@ async function loadItems(offset) {
     return;
   }
   remember(page.items);
-  const cards = page.items.map(card);
+  const cards = page.items.map((item) => card(item));
   if (offset) byId("grid").append(...cards);
   else byId("grid").replaceChildren(...cards);
   nextOffset = offset + page.items.length;
@@ -265,9 +275,6 @@ function light(id, state, text) {
   line.replaceChildren(lamp, text);
 }
 
-let snapshotId;
-let modelVersion;
-
 async function showStatus() {
   let status;
   try {
@@ -290,7 +297,9 @@ async function showStatus() {
   light(
     "status-events",
     collector.last_error ? "bad" : "good",
-    `${collector.accepted.toLocaleString()} events, ${collector.depth.toLocaleString()} on their way`,
+    collector.last_error && collector.accepted === null
+      ? "Events cannot be kept"
+      : `${collector.accepted.toLocaleString()} events, ${collector.depth.toLocaleString()} on their way`,
   );
   if (/^https?:/.test(links.dagster)) {
     byId("dagster").href = links.dagster;
@@ -308,7 +317,6 @@ async function showStatus() {
 addEventListener("hashchange", route);
 showCart();
 showSteps();
-showStatus();
 setInterval(showStatus, 5000);
 loadCategories();
-loadItems(0).then(route);
+Promise.all([showStatus(), loadItems(0)]).then(route);

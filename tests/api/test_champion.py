@@ -2,14 +2,13 @@
 
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from models.registry import Registry
-from tests.api.tiny_shop import ITEM_IDS, promote, serving, view
+from tests.api.tiny_shop import ITEM_IDS, promote, serving, view, wait_for
 from warehouse import layout
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore
@@ -18,14 +17,6 @@ from warehouse.store import ObjectStore
 def champion(client: TestClient) -> dict[str, object]:
     found: dict[str, object] = client.get("/status").json()["champion"]
     return found
-
-
-def wait_for(is_true: Callable[[], bool]) -> None:
-    """The app looks for a champion every 20 ms; a test that hangs here has failed."""
-    for _ in range(2_000):
-        if is_true():
-            return
-    raise AssertionError("the app never got there")
 
 
 def version(client: TestClient) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.tiny_shop import serving, view
+from tests.api.tiny_shop import serving, view, wait_for
 from warehouse import layout
 from warehouse.settings import IngestSettings, Settings
 from warehouse.store import ObjectStore
@@ -164,8 +164,7 @@ def test_a_full_outbox_is_503_until_there_is_room(settings: Settings) -> None:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         blocked.unlink()
-        while client.get("/status").json()["collector"]["depth"]:
-            pass
+        wait_for(lambda: client.get("/status").json()["collector"]["depth"] == 0)
         assert client.post("/events", json=view("c")).status_code == 202
 
 
@@ -176,6 +175,8 @@ def test_a_broken_outbox_is_503(client: TestClient, settings: Settings) -> None:
     reply = client.post("/events", json=view("mug"))
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "outbox_broken")
     assert "retry-after" in reply.headers
+    assert client.get("/status").json()["collector"]["last_error"]
+    assert client.get("/metrics").status_code == 200
 
 
 def test_the_address_is_kept_truncated(settings: Settings, store: ObjectStore) -> None:

@@ -1,5 +1,7 @@
 """GET /recommend through the app, with a real model of a catalogue that is walked in order."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -176,6 +178,22 @@ def test_nothing_to_recommend_from_is_503(client: TestClient) -> None:
     assert reply.status_code == 503
     assert reply.json()["error"]["code"] == "no_model"
     assert "shallop refresh" in reply.json()["error"]["remedy"]
+
+
+def test_an_outage_does_not_flood_the_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        client.get("/recommend?session=s-1")
+    assert sum("request_refused" in record.message for record in caplog.records) == 1
+
+
+def test_an_unreadable_session_is_said(shop: TestClient, settings: Settings) -> None:
+    with closing(sqlite3.connect(settings.outbox_path)) as connection:
+        connection.execute("drop table session")
+    body = shop.get(f"/recommend?session=s-1&item={ITEM_IDS[3]}&k=1").json()
+    assert body["fallback"]["reason"] == "session_unavailable"
+    assert body["items"][0]["item_id"] == ITEM_IDS[4]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

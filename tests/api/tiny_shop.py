@@ -1,6 +1,6 @@
 """What the tests of the app share: a tiny shop of a cyclic catalogue, and how to fill its store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
@@ -57,3 +57,11 @@ def view(item_id: str, session_id: str = "s-1", **fields: object) -> dict[str, o
         "items": [{"item_id": item_id}],
         **fields,
     }
+
+
+def wait_for(is_true: Callable[[], bool]) -> None:
+    """Ask again until so; the app looks at its store every 20 ms."""
+    for _ in range(5_000):
+        if is_true():
+            return
+    raise AssertionError("the app never got there")

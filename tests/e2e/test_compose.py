@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# As it was before the tests' own fixture took `SHALLOP_*` out of it: images may be named there.
+ENVIRONMENT = dict(os.environ)
 APP = "http://127.0.0.1:18000"
 DAGSTER = "http://127.0.0.1:13000"
 N_REAL_EVENTS = 60_000
@@ -50,7 +52,7 @@ def compose(*arguments: str, timeout_seconds: int = 1800) -> str:
     done = subprocess.run(
         [*command, *arguments],
         cwd=ROOT,
-        env={**os.environ, **ports},
+        env=ENVIRONMENT | ports,
         capture_output=True,
         text=True,
         timeout=timeout_seconds,

@@ -35,6 +35,7 @@ class Collector:
         self.troubles: list[int | str] = []
         self.bodies: list[bytes] = []
         self.recommended: list[str] = []
+        self.can_recommend = True
         self.requested_at: list[float] = []
         self.url = ""
 
@@ -44,6 +45,8 @@ class Collector:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
+        if scope["path"] == "/recommend" and not self.can_recommend:
+            return await _reply(send, 503, b"{}")
         if scope["path"] == "/recommend":
             session = scope["query_string"].decode().split("session=")[1].split("&")[0]
             steps = self.outbox.session_steps(session)

@@ -195,6 +195,15 @@ def test_ranges_never_cross_an_hour_and_cover_all(
     outbox.close()
 
 
+def test_ranges_are_bounded_in_bytes(
+    outbox: Outbox, decoded: Decode, sent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipments, "MAX_BYTES", 20_000)
+    for _ in range(5):
+        outbox.append_now(decoded(sent(page_url="u" * 8000)))
+    assert [shipment.n_rows for shipment in _ship_all(outbox)] == [2, 2, 1]
+
+
 def test_a_range_begun_is_the_next_one_until_it_is_finished(
     outbox: Outbox, decoded: Decode, sent: Make
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from ingest import sender
@@ -129,8 +130,6 @@ def test_items_can_be_named(collector: Any, tmp_path: Path) -> None:
 def test_our_own_events_go_back_in_as_they_were(
     collector: Any, tmp_path: Path, decoded: Callable[..., Decoded], sent: Callable[..., Any]
 ) -> None:
-    import pyarrow.parquet as pq
-
     events = decoded([sent(coupon="X", value=3.5), sent(event_name="page_view", items=[])]).events
     pq.write_table(to_arrow(events), tmp_path / "raw.parquet")
     (tmp_path / "raw.jsonl").write_bytes(msgspec.json.Encoder().encode_lines(events))

@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+import pytest
+
 from ingest.events import decode_events
 from ingest.simulate import RECOMMENDATIONS, catalogue, live, simulate, simulate_sessions
 from warehouse.settings import IngestSettings
@@ -36,8 +39,6 @@ def test_sessions_are_repeatable_and_within_their_span() -> None:
 
 
 def test_every_event_is_valid_and_marked_as_invented() -> None:
-    import msgspec
-
     events = [event for session in simulate_sessions(100, 1, START, END) for event in session]
     result = decode_events(
         msgspec.json.encode(events),
@@ -94,6 +95,15 @@ def test_live_shoppers_look_at_recommendations_and_click_some(collector: Any) ->
               and "recommendation_id" in event}  # fmt: skip
     assert viewed
     assert all("recommendation_id" in event for event in clicks)
+
+
+def test_a_shop_without_recommendations_is_told_of_once(
+    collector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.can_recommend = False
+    accounting = live(collector.url, events_per_second=200, seconds=0.3)
+    assert accounting.accepted == accounting.sent > 1
+    assert sum("recommend=failed" in message for message in caplog.messages) == 1
 
 
 def _top(counted: Counter[str]) -> set[str]:

@@ -1,7 +1,9 @@
 """A small shop whose sessions walk round a ring of items, as marts and as sessions."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +88,20 @@ def ring_lists() -> list[list[int]]:
 def ring() -> Sessions:
     """600 sessions round the ring."""
     return Sessions.from_lists(ring_sessions(600), N_RING)
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Candidate]:
+    """Builds a candidate of some sessions round the ring; keywords go to its settings."""
+
+    def built(sessions: list[list[int]], folder: Path, **training: Any) -> Candidate:
+        return build_candidate(
+            steps_mart(sessions), items_mart(), popularity_mart(),
+            training=TrainingSettings(**training), config=SMALL, snapshot_id="snapshot-1",
+            folder=folder,
+        )  # fmt: skip
+
+    return built
 
 
 @pytest.fixture(scope="session")

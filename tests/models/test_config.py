@@ -46,10 +46,10 @@ def test_bad_hyperparameters_are_named(tmp_path: Path, text: str, message: str):
 
 
 def test_unknown_loss_in_code_is_refused():
-    with pytest.raises(BadConfig, match="unknown loss, expected one of .*: `xe`"):
+    with pytest.raises(BadConfig, match=r"unknown loss, expected one of .*: `xe`"):
         GRU4RecConfig(loss="xe")
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="mine.json"):
+    with pytest.raises(FileNotFoundError, match=r"mine\.json"):
         GRU4RecConfig.load(tmp_path / "mine.json")

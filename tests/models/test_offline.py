@@ -43,11 +43,11 @@ def test_reports_figures_cost_and_what_was_left_out(files, model: str, tmp_path:
 
 def test_what_cannot_be_used_is_named(files, tmp_path: Path):
     train, test = files
-    with pytest.raises(EvaluationInputError, match="unknown model.*: `pop`"):
+    with pytest.raises(EvaluationInputError, match=r"unknown model.*: `pop`"):
         evaluate_files(train, test, model="pop")
-    with pytest.raises(EvaluationInputError, match="gone.parquet"):
+    with pytest.raises(EvaluationInputError, match=r"gone\.parquet"):
         evaluate_files(tmp_path / "gone.parquet", test)
-    with pytest.raises(EvaluationInputError, match="config.json"):
+    with pytest.raises(EvaluationInputError, match=r"config\.json"):
         evaluate_files(train, test, config_file=tmp_path / "config.json")
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), other)

@@ -27,7 +27,7 @@ def test_touched_rows_move_as_in_a_table_of_their_own_and_others_stay(momentum: 
     whole = Adagrad(alone, 0.1, momentum)
     for _ in range(3):
         gradient = torch.randn(3, 3, generator=generator, dtype=torch.float64)
-        by_row.step_rows("t", rows, gradient.clone())
+        by_row.step_rows("t", rows, weights["t"][rows], gradient.clone())
         whole.step("t", gradient)
     torch.testing.assert_close(weights["t"][rows], alone["t"], rtol=1e-12, atol=1e-12)
     others = [0, 2, 5]

@@ -1,0 +1,73 @@
+"""The app under a real uvicorn, over real sockets, in a process of its own."""
+
+import signal
+import socket
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tests.api.server import request, running
+from tests.api.tiny_shop import ITEM_IDS, promote, view
+from warehouse import layout
+from warehouse.settings import Settings
+from warehouse.store import ObjectStore
+
+
+def shipped_ids(store: ObjectStore) -> list[str]:
+    return sorted(
+        event_id
+        for found in store.list(layout.RAW_EVENTS)
+        for event_id in pq.read_table(BytesIO(store.get(found.key)))["event_id"].to_pylist()
+    )
+
+
+def test_sigterm_drains_what_was_acknowledged(
+    settings: Settings, store: ObjectStore, bundles: list[Path]
+) -> None:
+    promote(store, bundles[0])
+    events = [view(item_id) for item_id in ITEM_IDS[:3]]
+    with running(settings) as (port, process):
+        assert request(port, "POST", "/events", events)[0] == 202
+        status, reply = request(port, "GET", "/recommend?session=s-1&k=1")
+        assert status == 200
+        assert reply["items"][0]["item_id"] == ITEM_IDS[3]  # type: ignore[index]
+        assert shipped_ids(store) == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+    assert shipped_ids(store) == sorted(str(event["event_id"]) for event in events)
+
+
+def test_two_workers_share_sessions_and_lose_nothing(
+    settings: Settings, store: ObjectStore, bundles: list[Path]
+) -> None:
+    promote(store, bundles[0])
+    events = [view(ITEM_IDS[number % 5], f"s-{number}") for number in range(40)]
+    with running(settings, workers=2) as (port, _):
+        for number, event in enumerate(events):
+            # A connection each: either worker may take it.
+            assert request(port, "POST", "/events", event)[0] == 202
+            status, reply = request(port, "GET", f"/recommend?session=s-{number}&k=1")
+            if status == 200:  # the second worker may still be loading its model
+                assert reply["items"][0]["item_id"] == ITEM_IDS[number % 5 + 1]  # type: ignore[index]
+            else:
+                assert reply["error"]["code"] == "no_model"  # type: ignore[index]
+    assert shipped_ids(store) == sorted(str(event["event_id"]) for event in events)
+
+
+def test_a_body_without_length_is_cut_off_at_the_limit(settings: Settings) -> None:
+    with running(settings) as (port, _), socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(20)
+        client.sendall(
+            b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        for _ in range(17):  # one more than the limit of 1 MiB; the body has no end
+            client.sendall(chunk)
+        reply = b""
+        while b"}}" not in reply:
+            reply += client.recv(4096)
+        assert reply.startswith(b"HTTP/1.1 413 ")
+        assert b"body_too_large" in reply
+        assert request(port, "POST", "/events", view("mug"))[0] == 202

@@ -1,0 +1,62 @@
+"""Simulated shoppers whose next item follows from the last, landed as raw objects."""
+
+import random
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from warehouse import layout
+from warehouse.contracts import RAW_EVENT_SCHEMA
+from warehouse.settings import Settings
+from warehouse.store import open_store
+
+with warnings.catch_warnings():
+    # a dependency of dagster-dbt warns of itself when it is first imported
+    warnings.filterwarnings("ignore", "sqlglotrs is deprecated", DeprecationWarning)
+    import dagster_dbt  # noqa: F401
+
+N_ITEMS = 60
+START = datetime(2026, 1, 10, 10, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def land_sessions() -> Callable[..., int]:
+    """Lands `n` sessions of five views, one a minute from a day on; returns how many events."""
+
+    def landed(settings: Settings, n: int, *, day: int = 0, price: float = 10.0) -> int:
+        chance = random.Random(n + day)
+        events = []
+        for number in range(n):
+            # few items are popular, so that a model which learned nothing loses to popularity
+            item, at = (
+                int(N_ITEMS * chance.random() ** 3),
+                START + timedelta(days=day, minutes=number),
+            )
+            for step in range(5):
+                events.append(
+                    {
+                        "event_id": f"{day}-{number}-{step}",
+                        "event_name": "view_item",
+                        "occurred_at": at + timedelta(seconds=step),
+                        "received_at": at + timedelta(seconds=step),
+                        "visitor_id": f"v{day}-{number}",
+                        "items": [{"item_id": f"i{item}", "price": price + item / N_ITEMS}],
+                        "schema_version": 1,
+                    }
+                )
+                item = (item + 1) % N_ITEMS
+        data = BytesIO()
+        pq.write_table(pa.Table.from_pylist(events, schema=RAW_EVENT_SCHEMA), data)
+        first = day * 1_000_000 + 1
+        key = layout.raw_key(
+            layout.RAW_EVENTS, events[0]["received_at"], "c0", first, first + len(events) - 1
+        )
+        open_store(settings).put(key, data.getvalue())
+        return len(events)
+
+    return landed
