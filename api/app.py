@@ -12,13 +12,14 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api import collector, errors, logs, openapi, pages, recommend, status
+from api import collector, errors, openapi, pages, recommend, status
 from api.collector import Collector
 from api.front import Endpoint, Front
 from api.metrics import Metrics
 from api.parts import Parts, running
 from api.recommend import RecommendEndpoint
 from api.recommender import Recommender
+from warehouse import log
 from warehouse.settings import Settings, get_settings
 
 
@@ -69,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
-    logs.configure(app.settings.log_level)
+    log.configure(app.settings.log_level)
     async with running(app.settings, app.metrics) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import msgspec
 from starlette.types import Receive, Scope
 
-from api import logs
 from api.errors import ErrorDetail, Refused, shown
 from api.front import ClientGone, Reply
 from api.metrics import Metrics
+from api.seldom import Seldom
 from ingest.events import Decoded, InvalidBody, Rejection, decode_events
 from ingest.outbox import Outbox, OutboxFull
 from ingest.outbox_file import OutboxBroken
@@ -57,7 +57,7 @@ class Collector:
         self.outbox = outbox
         self.settings = settings
         self.metrics = metrics
-        self._seldom = logs.Seldom()
+        self._seldom = Seldom()
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])

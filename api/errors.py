@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api import logs
+from warehouse import log
 
 _encode = msgspec.json.Encoder().encode
 _MAX_SHOWN = 100
@@ -100,7 +100,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    return _reply(internal_error(logs.request_id.get()))
+    return _reply(internal_error(log.request_id.get()))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

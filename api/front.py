@@ -14,9 +14,10 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import logs
 from api.errors import Refused, internal_error, method_not_allowed
 from api.metrics import Metrics
+from api.seldom import Seldom
+from warehouse import log
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Front:
         self.app = app
         self.endpoints = endpoints
         self.metrics = metrics
-        self._seldom = logs.Seldom()
+        self._seldom = Seldom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +62,7 @@ class Front:
             return
         started = perf_counter()
         request_id = _request_id(scope)
-        logs.request_id.set(request_id.decode())
+        log.request_id.set(request_id.decode())
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = self.endpoints.get(path)
         if endpoint is None:
@@ -115,7 +116,7 @@ class Front:
             raise
         except Exception:
             logger.exception("request_failed method=%s path=%s", scope["method"], path)
-            return _as_reply(internal_error(logs.request_id.get()))
+            return _as_reply(internal_error(log.request_id.get()))
 
     def _observe(self, path: str, method: str, status: int, started: float) -> None:
         seconds = perf_counter() - started

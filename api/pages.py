@@ -3,13 +3,15 @@
 Everything is served from here, nothing from the internet; the content policy says so too.
 """
 
+from html import escape
 from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Annotated
 
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Query
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from api.catalogue import CategoryCount, ItemPage, ShopItem
@@ -44,8 +46,12 @@ def install(app: FastAPI) -> None:
 
 
 @router.get("/", include_in_schema=False)
-async def shop_page() -> FileResponse:
-    return FileResponse(STATIC / "shop.html", headers=PAGE_HEADERS)
+async def shop_page(parts: PartsDep) -> HTMLResponse:
+    serving = parts.settings.serving
+    page = Template((STATIC / "shop.html").read_text()).substitute(
+        shop_name=escape(serving.shop_name), currency=escape(serving.currency)
+    )
+    return HTMLResponse(page, headers=PAGE_HEADERS)
 
 
 @router.get("/docs", include_in_schema=False)

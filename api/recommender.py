@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import msgspec
 
-from api import logs
 from api.catalogue import Catalogue, CatalogueHolder
 from api.champion import Champion, ChampionHolder
 from api.errors import Refused
 from api.metrics import Metrics
+from api.seldom import Seldom
 from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from models.scorer import Ranking
@@ -101,7 +101,7 @@ class Recommender:
         self._exclude = settings.serving.exclude
         self._max_steps = settings.ingest.session_max_steps
         self._metrics = metrics
-        self._seldom = logs.Seldom()
+        self._seldom = Seldom()
 
     def recommend(self, request: RecommendRequest) -> RecommendReply:
         """Raises Refused (503) where there is neither a model nor a mart."""

@@ -147,6 +147,10 @@ class ServingSettings(_Part):
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins (JSON array) whose pages may call the app from a browser."
     )
+    shop_name: str = Field("Demo shop", description="Name at the top of the shop page.")
+    currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="Currency of the shop page's prices (ISO 4217)."
+    )
     dagster_url: str = Field(
         "http://127.0.0.1:3000", description="Where the pages link to the Dagster web UI."
     )

@@ -183,6 +183,13 @@ class S3Store:
         )
 
     def put(self, key: str, data: bytes) -> None:
+        try:
+            self._put(key, data)
+        except ObjectNotFound:  # the bucket: nobody has written before
+            self.prepare()
+            self._put(key, data)
+
+    def _put(self, key: str, data: bytes) -> None:
         with self._translated(key):
             self._client.put_object(
                 bucket_name=self.bucket, object_name=self._name(key), data=BytesIO(data),
@@ -190,19 +197,25 @@ class S3Store:
             )  # fmt: skip
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        status = self._put_if_absent(key, data)
+        if status == 404:  # the bucket: nobody has written before
+            self.prepare()
+            status = self._put_if_absent(key, data)
+        if status not in (200, 412):
+            raise StoreUnavailable(
+                f"the S3 server at {self._endpoint} answered {status} to a write of `{key}`"
+            )
+        return status == 200
+
+    def _put_if_absent(self, key: str, data: bytes) -> int:
+        """HTTP status of a conditional write: 200, or 412 where the key exists."""
         # The SDK's put_object has no conditional form; a presigned URL takes the header.
         with self._translated(key):
             url = self._client.presigned_put_object(
                 bucket_name=self.bucket, object_name=self._name(key), expires=timedelta(minutes=5)
             )
             reply = self._http.request("PUT", url, body=data, headers={"If-None-Match": "*"})
-        if reply.status == 412:
-            return False
-        if reply.status != 200:
-            raise StoreUnavailable(
-                f"the S3 server at {self._endpoint} answered {reply.status} to a write of `{key}`"
-            )
-        return True
+        return reply.status
 
     def get(self, key: str) -> bytes:
         with self._translated(key):
@@ -219,7 +232,7 @@ class S3Store:
         return ObjectInfo(key, found.size or 0, found.last_modified or datetime.now(UTC))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        with self._translated(prefix):
+        with suppress(ObjectNotFound), self._translated(prefix):  # no bucket, no objects
             for found in self._client.list_objects(
                 bucket_name=self.bucket,
                 prefix=self._name(prefix).rstrip("/") + "/",
@@ -234,7 +247,7 @@ class S3Store:
                     )
 
     def delete(self, key: str) -> None:
-        with self._translated(key):
+        with suppress(ObjectNotFound), self._translated(key):
             self._client.remove_object(bucket_name=self.bucket, object_name=self._name(key))
 
     def uri(self, key: str) -> str:
@@ -258,7 +271,7 @@ class S3Store:
         try:
             yield
         except S3Error as error:
-            if error.code in ("NoSuchKey", "NoSuchObject"):
+            if error.code in ("NoSuchKey", "NoSuchObject", "NoSuchBucket"):
                 raise ObjectNotFound(key) from None
             raise StoreUnavailable(
                 f"the S3 server at {self._endpoint} refused bucket `{self.bucket}`: "

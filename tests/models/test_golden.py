@@ -12,7 +12,7 @@ from models.dataset import Sessions
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.plan import plan_steps
 from models.schedule import epoch_schedule
-from models.training import TrainingStep
+from models.step import TrainingStep
 
 CASES = [
     (loss, elu, logq, embedding, momentum)

@@ -14,7 +14,8 @@ from models.evaluation import evaluate
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.plan import plan_steps
 from models.popularity import Popularity
-from models.training import EpochReport, Trainer, TrainingDiverged, TrainingStep, train
+from models.step import TrainingStep
+from models.training import EpochReport, Trainer, TrainingDiverged, train
 
 N_ITEMS = 9
 RATE = 0.1

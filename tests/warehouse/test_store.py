@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -53,6 +54,20 @@ def test_delete_is_idempotent(store: ObjectStore) -> None:
         store.get("gone")
     with pytest.raises(ObjectNotFound, match="gone"):
         store.stat("gone")
+
+
+def test_a_bucket_that_is_missing_is_empty_and_made_by_the_first_write(
+    s3_settings: Settings,
+) -> None:
+    for write in (ObjectStore.put, ObjectStore.put_if_absent):
+        uri = f"s3://missing-{uuid4().hex[:12]}"
+        storage = s3_settings.storage.model_copy(update={"uri": uri})
+        store = open_store(s3_settings.model_copy(update={"storage": storage}))
+        assert list(store.list("raw")) == []
+        with pytest.raises(ObjectNotFound):
+            store.get("raw/x")
+        getattr(store, write.__name__)("raw/x", b"1")
+        assert store.get("raw/x") == b"1"
 
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 -- Sessions that the client named are taken as they are. Other events belong to a session by their
 -- visitor (or user): a new one begins after more than `session_gap_seconds` without an event, and
 -- is named after its first event, so that events that come late do not rename the other sessions.
-with events as (
+-- Columns that no mart needs stay in staging, to be joined by event_id.
+with events as not materialized (
 
     select
         *,
@@ -14,13 +15,15 @@ with events as (
 
 ),
 
-named as (
+-- Sorting is the cost here, so nothing but the keys goes through the windows.
+unnamed as (
 
     select
-        *,
-        client_session_id as session_id
+        event_id,
+        actor_id,
+        epoch_us(occurred_at) as occurred_us
     from events
-    where client_session_id is not null
+    where client_session_id is null
 
 ),
 
@@ -29,40 +32,48 @@ marked as (
     select
         *,
         coalesce(
-            epoch_us(occurred_at)
-            - lag(epoch_us(occurred_at))
-                over (
-                    partition by actor_id order by occurred_at, event_id
-                )
-            > {{ var('session_gap_seconds') }} * 1000000,
+            occurred_us - lag(occurred_us) over (
+                partition by actor_id order by occurred_us, event_id
+            ) > {{ var('session_gap_seconds') }} * 1000000,
             true
         ) as is_first
-    from events
-    where client_session_id is null
-
-),
-
-opened as (
-
-    select
-        *,
-        last_value(case when is_first then event_id end ignore nulls) over (
-            partition by actor_id order by occurred_at, event_id
-            rows between unbounded preceding and current row
-        ) as first_event_id
-    from marked
+    from unnamed
 
 ),
 
 derived as (
 
     select
-        * exclude (is_first, first_event_id),
-        's-' || md5(actor_id || '|' || first_event_id) as session_id
-    from opened
+        event_id,
+        's-' || md5(
+            actor_id || '|' || last_value(case when is_first then event_id end ignore nulls) over (
+                partition by actor_id order by occurred_us, event_id
+                rows between unbounded preceding and current row
+            )
+        ) as session_id
+    from marked
+
+),
+
+sessionized as (
+
+    select
+        events.event_id,
+        events.event_name,
+        events.occurred_at,
+        events.visitor_id,
+        events.user_id,
+        events.client_session_id,
+        events.actor_id,
+        events.items,
+        events.recommendation_id,
+        events.value,
+        events.currency,
+        events.source,
+        coalesce(events.client_session_id, derived.session_id) as session_id
+    from events
+    left join derived on events.event_id = derived.event_id
 
 )
 
-select * from named
-union all by name
-select * from derived
+select * from sessionized

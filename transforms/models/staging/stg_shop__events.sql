@@ -2,13 +2,13 @@
 -- Only objects that are not loaded yet are read, so a refresh costs what has landed since the last.
 {% set new_objects = raw_objects(loaded=this if is_incremental() else none) %}
 
-with raw_events as (
+with raw_events as not materialized (
 
     select * from {{ read_raw(new_objects) }}
 
 ),
 
-typed as (
+typed as not materialized (
 
     select
         event_id::varchar as event_id,
@@ -36,21 +36,44 @@ typed as (
 
 ),
 
+-- Ids that were sent more than once are few: only their rows need to be sorted.
+repeated as (
+
+    select event_id
+    from typed
+    group by event_id
+    having count(*) > 1
+
+),
+
 -- A client that retries sends the same event_id again: the first one received stays.
 deduplicated as (
 
     select *
     from typed
-    {% if is_incremental() %}
-        where not exists (
-            select 1 from {{ this }} as loaded
-            where loaded.event_id = typed.event_id
+    where
+        not exists (
+            select 1 from repeated
+            where repeated.event_id = typed.event_id
         )
-    {% endif %}
-    qualify row_number() over (
-        partition by event_id order by received_at, raw_object
-    ) = 1
+    union all by name
+    (
+        select *
+        from typed
+        where
+            exists (
+                select 1 from repeated
+                where repeated.event_id = typed.event_id
+            )
+        qualify row_number() over (partition by event_id order by received_at, raw_object) = 1
+    )
 
 )
 
 select * from deduplicated
+{% if is_incremental() %}
+    where not exists (
+        select 1 from {{ this }} as loaded
+        where loaded.event_id = deduplicated.event_id
+    )
+{% endif %}
