@@ -117,10 +117,11 @@ def registry_promote(
     version: Annotated[str, typer.Argument(help="The version that should serve.")],
     name: Annotated[str, typer.Option(help="The model's name.")] = "gru4rec",
     reason: Annotated[str, typer.Option(help="Why, for whoever reads the history.")] = "by hand",
+    force: Annotated[bool, typer.Option(help="Also a model that the gate refused.")] = False,
 ) -> None:
     """Make a kept model the champion; the app swaps within seconds."""
     with _registry() as registry:
-        pointer = registry.promote(name, version, reason=reason)
+        pointer = registry.promote(name, version, reason=reason, is_forced=force)
     console.print(f"champion is now {pointer.name} {pointer.version}")
 
 
@@ -173,12 +174,20 @@ def evaluate(
 @contextmanager
 def _registry() -> Iterator["Registry"]:
     """The registry of the settings' store; its refusals end the command in a sentence."""
-    from models.registry import BundleCorrupt, NoChampionModel, Registry, UnknownModel
+    from models.registry import (
+        BundleCorrupt,
+        NoChampionModel,
+        RefusedByGate,
+        Registry,
+        UnknownModel,
+    )
 
     try:
         yield Registry(open_store(load_settings()))
-    except (BundleCorrupt, NoChampionModel, UnknownModel, StoreUnavailable) as error:
+    except (BundleCorrupt, NoChampionModel, StoreUnavailable, UnknownModel) as error:
         fail(str(error))
+    except RefusedByGate as error:
+        fail(f"{error}; `--force` promotes it all the same")
 
 
 def _resolved(registry: "Registry", name: str, version: str) -> tuple[str, str]:

@@ -62,6 +62,7 @@ def evaluate_files(
         "n_train_sessions": len(sessions),
         "n_train_steps": sessions.n_steps,
         "train_seconds": seconds,
+        "events_per_second": sessions.n_predictions / seconds,
         "peak_rss_mb": _peak_rss_mb(),
         "seed": seed,
         **log,

@@ -30,7 +30,7 @@ from warehouse.store import ObjectNotFound, ObjectStore
 
 __all__ = [
     "BundleCorrupt", "BundleInfo", "BundleRef", "ChannelPointer", "NoChampionModel", "Registry",
-    "UnknownModel",
+    "RefusedByGate", "UnknownModel",
 ]  # fmt: skip
 
 _EARLIER_KEPT = 50
@@ -39,6 +39,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 class NoChampionModel(RuntimeError):
     """A channel serves no model yet, or has none to go back to."""
+
+
+class RefusedByGate(RuntimeError):
+    """A model that failed its checks was to serve."""
 
 
 class UnknownModel(KeyError):
@@ -88,14 +92,23 @@ class Registry:
         self._store = store
 
     def pointer(self, channel: str = layout.CHAMPION) -> ChannelPointer:
-        """What `channel` serves. Raises NoChampionModel before the first promotion."""
+        """What `channel` serves.
+
+        Raises NoChampionModel before the first promotion, BundleCorrupt where it is damaged.
+        """
         try:
             data = self._store.get(layout.channel_key(_word(channel)))
         except ObjectNotFound:
             raise NoChampionModel(
                 f"no model serves yet, run `shallop refresh` first; channel: `{channel}`"
             ) from None
-        return msgspec.json.decode(data, type=ChannelPointer)
+        try:
+            return msgspec.json.decode(data, type=ChannelPointer)
+        except msgspec.DecodeError as error:
+            raise BundleCorrupt(
+                f"what `{channel}` serves cannot be read, `shallop registry promote` writes it "
+                f"anew; {error}: `{layout.channel_key(channel)}`"
+            ) from None
 
     def upload(self, folder: Path) -> tuple[str, str]:
         """Keep the bundle in `folder`; its name and version. Raises BundleCorrupt."""
@@ -135,13 +148,28 @@ class Registry:
         return folder
 
     def promote(
-        self, name: str, version: str, *, channel: str = layout.CHAMPION, reason: str = ""
+        self,
+        name: str,
+        version: str,
+        *,
+        channel: str = layout.CHAMPION,
+        reason: str = "",
+        is_forced: bool = False,
     ) -> ChannelPointer:
-        """Let `channel` serve a kept bundle. Raises UnknownModel where it is not whole."""
+        """Let `channel` serve a kept bundle.
+
+        Raises UnknownModel where it is not whole, and, unless forced, RefusedByGate where it failed
+        a check.
+        """
         self._check_whole(name, version)
+        failed = [check["message"] for check in self.checks(name, version) if not check["passed"]]
+        if failed and not is_forced:
+            raise RefusedByGate(
+                f"the gate refused this model: {'; '.join(failed)}: `{name} {version}`"
+            )
         try:
             before = self.pointer(channel)
-        except NoChampionModel:
+        except (BundleCorrupt, NoChampionModel):
             return self._point(ChannelPointer(channel, name, version, datetime.now(UTC), reason))
         if (before.name, before.version) == (name, version):
             return before
