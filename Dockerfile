@@ -28,6 +28,7 @@ RUN groupadd --gid 10001 shallop && useradd --uid 10001 --gid shallop --create-h
     && mkdir -p /var/lib/shallop /var/lib/dagster \
     && chown shallop:shallop /var/lib/shallop /var/lib/dagster
 ENV SHALLOP_HOME=/var/lib/shallop \
+    SHALLOP_DAGSTER_HOME=/var/lib/dagster \
     DAGSTER_HOME=/var/lib/dagster
 COPY --chown=shallop:shallop assets/dagster-compose.yaml /var/lib/dagster/dagster.yaml
 USER shallop

@@ -66,7 +66,7 @@ class ChampionHolder:
                 self._load_last_served()
         except UnknownModel as error:
             self._failed("bundle_missing", error)
-        except msgspec.DecodeError as error:
+        except BundleCorrupt as error:
             self._failed("pointer_damaged", error)
         else:
             if pointer != self._bad:

@@ -19,11 +19,11 @@ _UNFINISHED = [
 
 
 def install_dagster_home(settings: Settings) -> Path:
-    """Make `settings.dagster_home` ready to be DAGSTER_HOME; its path.
+    """Make `settings.dagster_path` ready to be DAGSTER_HOME; its path.
 
     A `dagster.yaml` there that is not ours (its first line says) is left alone.
     """
-    home = settings.dagster_home
+    home = settings.dagster_path
     home.mkdir(parents=True, exist_ok=True)
     ours, installed = _EMBEDDED.read_text(), home / "dagster.yaml"
     if not installed.exists() or (installed.read_text() != ours and _is_managed(installed)):

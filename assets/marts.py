@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, dbt_assets
 from dagster_dbt.asset_utils import get_updated_cli_invocation_params_for_context
 from packaging.version import Version
@@ -133,10 +134,17 @@ def mart_snapshot(
             "previous_snapshot_id": previous_id,
             "is_latest": is_good,
             "folder": store.uri(layout.snapshot_key(described.snapshot_id)),
+            "n_staged_events": _n_staged_events(store, described.snapshot_id),
             **{f"n_{mart}": export.n_rows for mart, export in described.marts.items()},
         },
         check_results=results,
     )
+
+
+def _n_staged_events(store: ObjectStore, snapshot_id: str) -> int:
+    """Rows of staging: every one of them belongs to a session."""
+    n_events = snapshot.read_mart(store, snapshot_id, "sessions")["n_events"]
+    return int(pc.sum(n_events).as_py() or 0)
 
 
 def _exported_snapshot_id(instance: dg.DagsterInstance) -> str:

@@ -12,7 +12,7 @@ from dagster._core.execution.plan.objects import StepFailureData
 from assets.raw import RAW_EVENTS, RawRange
 from warehouse import layout
 from warehouse.settings import Settings
-from warehouse.store import ObjectInfo, ObjectStore, open_store
+from warehouse.store import ObjectInfo, ObjectStore, StoreUnavailable, open_store
 
 REFRESH = "refresh"
 
@@ -80,7 +80,10 @@ def refresh_after_events(
     if _is_running(context.instance):
         return dg.SkipReason("a refresh is running")
     last = _last_refresh(context)
-    n_new, high_water = last.n_new(_objects_since(open_store(settings), last.at))
+    try:
+        n_new, high_water = last.n_new(_objects_since(open_store(settings), last.at))
+    except StoreUnavailable as error:
+        return dg.SkipReason(str(error))
     if n_new < settings.refresh.after_events:
         return dg.SkipReason(
             f"{n_new} new raw events, a refresh starts at {settings.refresh.after_events}"

@@ -29,8 +29,14 @@ from warehouse import layout
 from warehouse.store import ObjectNotFound, ObjectStore
 
 __all__ = [
-    "BundleCorrupt", "BundleInfo", "BundleRef", "ChannelPointer", "NoChampionModel", "Registry",
-    "RefusedByGate", "UnknownModel",
+    "BundleCorrupt",
+    "BundleInfo",
+    "BundleRef",
+    "ChannelPointer",
+    "NoChampionModel",
+    "RefusedByGate",
+    "Registry",
+    "UnknownModel",
 ]  # fmt: skip
 
 _EARLIER_KEPT = 50

@@ -187,6 +187,9 @@ class Settings(BaseSettings):
         Path(".shallop"),
         description="Local state of this box: outbox, warehouse, Dagster, model cache.",
     )
+    dagster_home: Path | None = Field(
+        None, description="Dagster's home (`DAGSTER_HOME`); empty means `<home>/dagster`."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log lines that are written."
     )
@@ -226,9 +229,9 @@ class Settings(BaseSettings):
         return self.home.absolute() / "warehouse.duckdb"
 
     @property
-    def dagster_home(self) -> Path:
-        """DAGSTER_HOME of the embedded Dagster."""
-        return self.home.absolute() / "dagster"
+    def dagster_path(self) -> Path:
+        """DAGSTER_HOME, of the embedded Dagster unless named."""
+        return (self.dagster_home or self.home / "dagster").absolute()
 
     @property
     def model_cache_path(self) -> Path:

@@ -1,7 +1,6 @@
 """Simulated shoppers whose next item follows from the last, landed as raw objects."""
 
 import random
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -14,11 +13,6 @@ from warehouse import layout
 from warehouse.contracts import RAW_EVENT_SCHEMA
 from warehouse.settings import Settings
 from warehouse.store import open_store
-
-with warnings.catch_warnings():
-    # a dependency of dagster-dbt warns of itself when it is first imported
-    warnings.filterwarnings("ignore", "sqlglotrs is deprecated", DeprecationWarning)
-    import dagster_dbt  # noqa: F401
 
 N_ITEMS = 60
 START = datetime(2026, 1, 10, 10, 0, tzinfo=UTC)

@@ -191,12 +191,14 @@ def test_killed_at_random_nothing_acknowledged_is_lost_or_doubled(
         time.sleep(chance.uniform(0.01, 0.3))
         for process in chance.sample([writer, flusher], 2):
             process.kill()
+        flusher.wait()  # a process on its way out still holds the flusher's lock
         lines += writer.stdout.readlines()
         acknowledged |= {line.split()[0] for line in lines}
     outbox = Outbox(settings.outbox_path, settings.ingest)
     flusher_of_the_rest = Flusher(outbox, store, settings.ingest)
     while flusher_of_the_rest.flush_once():
         continue
+    assert outbox.depth() == 0
     ids = _id_list(store)
     assert len(ids) == len(set(ids)) == outbox.counts()["shipped"]
     assert acknowledged <= set(ids)
