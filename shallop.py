@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, configuration, data, demo, doctor, model, serving
+from cli import bench, configuration, data, demo, doctor, marts, model, serving
 from cli.console import errors
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command()(serving.dagster)
 app.command()(data.replay)
 app.command()(data.simulate)
 app.command()(model.refresh)
+app.command()(marts.marts)
 app.command()(model.evaluate)
 app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)

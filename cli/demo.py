@@ -148,6 +148,7 @@ def _run(
 
         _step("refresh: raw → dbt → marts → training → gate → champion")
         processes.run("refresh")
+        processes.run("marts")
         processes.wait(
             "until the app has swapped its model", SWAP_WAIT_SECONDS, lambda: _has_model(client)
         )
