@@ -29,12 +29,17 @@ class KeyValueFormatter(logging.Formatter):
 def configure(level: str) -> None:
     """Write our log lines of at least `level`, and others' warnings, to standard error."""
     root = logging.getLogger()
-    if not any(isinstance(handler.formatter, KeyValueFormatter) for handler in root.handlers):
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(KeyValueFormatter())
-        root.addHandler(handler)
-    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
-    for name in _OURS:
-        logging.getLogger(name).setLevel(level)
+    root.setLevel(level)
+    if any(isinstance(handler.formatter, KeyValueFormatter) for handler in root.handlers):
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter())
+    handler.addFilter(_is_of_interest)
+    root.addHandler(handler)
     # Our own lines tell of requests that are tried again.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """A filter of the handler: libraries that set a level of their own pass by the root's."""
+    return record.levelno >= logging.WARNING or record.name.startswith(_OURS)
