@@ -54,7 +54,8 @@ class RefreshResult:
     champion before stays; or `not_enough_data` to train or judge one, `reason` says what is
     missing.
     `metrics` are those of the candidate and its baselines, by model and measure; `counts` are rows
-    of the snapshot by mart, and `raw_events`.
+    of the snapshot by mart, and of what it is made of: `raw_events`, and `staged_events` without
+    their repetitions.
     """
 
     run_id: str
@@ -123,6 +124,7 @@ def _summary(result: dg.ExecuteInProcessResult, seconds: float) -> RefreshResult
         metrics=candidate.get("metrics", {}),
         counts={
             "raw_events": metadata[RAW_EVENTS]["n_events"],
+            "staged_events": marts["n_staged_events"],
             **{mart: marts[f"n_{mart}"] for mart in MART_SCHEMAS},
         },
         seconds=seconds,

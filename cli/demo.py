@@ -28,7 +28,8 @@ from cli.ports import free_port, free_s3_ports
 APP_WAIT_SECONDS = 60
 FLUSH_WAIT_SECONDS = 300
 SWAP_WAIT_SECONDS = 60
-DAGSTER_WAIT_SECONDS = 120
+DAGSTER_WAIT_SECONDS = 180
+STOP_WAIT_SECONDS = 60
 
 
 def demo(
@@ -103,9 +104,11 @@ class Processes:
             if server.poll() is None:
                 server.terminate()
             try:
-                server.wait(timeout=30)
+                server.wait(timeout=STOP_WAIT_SECONDS)
             except subprocess.TimeoutExpired:
-                console.print(f"{name} did not stop within 30 s and was killed", style="red")
+                console.print(
+                    f"{name} did not stop within {STOP_WAIT_SECONDS} s, killed", style="red"
+                )
             # What the server itself left behind ends with its process group.
             try:
                 os.killpg(server.pid, signal.SIGKILL)

@@ -51,8 +51,8 @@ def refresh(json_: JsonOption = False) -> None:
 
 def _show_refresh(result: "RefreshResult") -> None:
     """Print what a refresh made: counts, the comparison, and whether it was published."""
-    counts = ", ".join(f"{n:,} {mart}" for mart, n in result.counts.items())
-    console.print(f"snapshot {result.snapshot_id}: {counts}", highlight=False)
+    counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in result.counts.items())
+    console.print(f"snapshot {result.snapshot_id}: {counts}", highlight=False, soft_wrap=True)
     if result.metrics:
         table = Table(title="Hold-out, ranked over the whole catalogue", title_justify="left")
         measures = ("recall@10", "recall@20", "mrr@10", "mrr@20")

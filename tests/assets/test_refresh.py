@@ -90,6 +90,7 @@ def test_too_few_events_to_judge_a_model_is_no_failure(story: Story) -> None:
 def test_a_good_model_is_promoted(story: Story) -> None:
     result = story.good
     assert result.outcome == "promoted"
+    assert result.counts["raw_events"] == result.counts["staged_events"] == 1250
     assert result.counts["sessions"] == 250
     assert result.counts["training_steps"] == 1250
     assert result.metrics["gru4rec"]["recall@20"] > result.metrics["popularity"]["recall@20"]
