@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from tests.api.server import running
 from tests.api.tiny_shop import ITEM_IDS, promote, publish_marts
@@ -49,6 +49,10 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     context.close()
     assert troubles == []
+
+
+def is_impression(response: Response) -> bool:
+    return "view_item_list" in (response.request.post_data or "")
 
 
 def recommended(page: Page) -> list[str]:
@@ -94,9 +98,9 @@ def test_a_visit(
         expect(page.locator("#item")).to_be_hidden()
         page.get_by_role("searchbox").fill("thing 7")
         expect(page.locator("#grid a")).to_have_count(1)
-        page.get_by_role("button", name="Start a new one").click()
+        with page.expect_response(is_impression):  # of the new session
+            page.get_by_role("button", name="Start a new one").click()
         expect(page.locator("#source")).to_contain_text("popularity")
-        page.wait_for_load_state("networkidle")
     _check_events(store)
 
 
