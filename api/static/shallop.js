@@ -346,7 +346,7 @@
   function init(given) {
     Object.assign(options, given);
     consent(options.consent);
-    flush();
+    if (queued().length) flush(); // of an earlier page
   }
 
   const api = {

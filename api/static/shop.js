@@ -121,7 +121,12 @@ carousel.addEventListener("shallop:shown", ({ detail }) => {
   byId("recommended").hidden = false;
   byId("source").replaceChildren(...sourceOf(detail));
 });
-carousel.addEventListener("shallop:empty", () => (byId("recommended").hidden = true));
+carousel.addEventListener("shallop:empty", ({ detail: { reason } }) => {
+  byId("recommended").hidden = true;
+  if (reason === "denied") {
+    notice({ message: "Your browser asks not to be tracked: nothing is kept, nothing recommended" });
+  }
+});
 
 function recommend() {
   if (!snapshotId && !modelVersion) return;
