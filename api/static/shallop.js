@@ -125,7 +125,7 @@
     }
   };
   const drop = (keys, reason) => {
-    emit("dropped", { reason, events: keys.map((key) => JSON.parse(textOf(key))) });
+    emit("dropped", { reason, events: keys.map(safely((key) => JSON.parse(textOf(key)))) });
     remove(keys);
   };
 
@@ -193,8 +193,8 @@
       emit("sent", { events: JSON.parse(body), errors });
       return true;
     }
-    if (status === 413 && keys.length > 1) {
-      limit = Math.ceil(keys.length / 2);
+    if ([400, 413].includes(status) && keys.length > 1) {
+      limit = Math.ceil(keys.length / 2); // one of them may be broken, or all too large
       return true;
     }
     if ([400, 413, 415, 422].includes(status)) { // these would be refused again

@@ -84,6 +84,7 @@ def test_a_visit(
         with page.expect_response(is_impression):  # of the new session
             page.get_by_role("button", name="Start a new one").click()
         expect(page.locator("#source")).to_contain_text("popularity")
+        page.close()  # it asks for the status again and again, also of a server that has ended
     _check_events(store)
 
 
