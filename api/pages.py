@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI, Query
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from api import scripts
 from api.catalogue import CategoryCount, ItemPage, ShopItem
 from api.errors import Refused, shown
 from api.parts import PartsDep
@@ -41,6 +42,7 @@ router = APIRouter()
 def install(app: FastAPI) -> None:
     """Add the pages and the files that they need."""
     app.include_router(router)
+    app.include_router(scripts.router)
     app.mount("/static/swagger", StaticFiles(directory=SWAGGER), name="swagger")
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 

@@ -20,7 +20,7 @@ export function element(name, className, text) {
   return made;
 }
 
-// `reason` is shown where one is given.
+// The card of an item, a link; `reason` is shown where one is given.
 export function card(item, reason) {
   const link = element("a", "card");
   link.href = linkTo(item);
@@ -33,16 +33,18 @@ export function card(item, reason) {
   );
   link.append(tile(item), text);
   if (reason) link.append(element("span", "reason", reason));
-  const entry = element("li");
-  entry.append(link);
-  return entry;
+  return link;
+}
+
+export function entry(link) {
+  const made = element("li");
+  made.append(link);
+  return made;
 }
 
 export function chip(item) {
   const link = element("a", "chip");
   link.href = linkTo(item);
   link.append(tile(item), element("span", "", titleOf(item)));
-  const entry = element("li");
-  entry.append(link);
-  return entry;
+  return link;
 }

@@ -1,18 +1,18 @@
 // The demo shop: what is clicked becomes an event, and the carousel answers to it.
 
-import { currency, get, restartSession, send, sessionId } from "./api.js";
-import { card, categoryOf, chip, element, priceOf, titleOf } from "./cards.js";
+import { get } from "./api.js";
+import { card, categoryOf, chip, element, entry, priceOf, titleOf } from "./cards.js";
 import { tile } from "./tiles.js";
+import "/shallop-carousel.js";
+
+const { shallop } = window;
 
 const PAGE = 24;
 const RECOMMENDED = 12;
 const byId = (id) => document.getElementById(id);
 const known = new Map(); // items that this page has seen, by item_id
 let shown = null; // the open item
-let recommendation = null; // the last reply of /recommend
-let pending = null; // how the open item was reached, for its view_item event
 let nextOffset = 0;
-let looks = 0;
 let statusSoon;
 let snapshotId; // of the data shown, null where there is none yet
 let modelVersion;
@@ -30,35 +30,34 @@ function notice(error) {
   box.textContent = error ? [error.message, error.remedy].filter(Boolean).join(" — ") : "";
 }
 
-const eventItem = (item, index) => ({
+const eventItem = (item) => ({
   item_id: item.item_id,
   item_name: item.title ?? undefined,
   item_category: item.category ?? undefined,
   price: item.price ?? undefined,
-  index,
 });
 
-async function report(...events) {
-  try {
-    await send(...events);
-    notice(null);
-    clearTimeout(statusSoon);
-    statusSoon = setTimeout(showStatus, 300);
-  } catch (error) {
-    notice(error);
-  }
-}
+document.addEventListener("shallop:sent", () => {
+  notice(null);
+  clearTimeout(statusSoon);
+  statusSoon = setTimeout(showStatus, 300);
+});
+document.addEventListener("shallop:failed", ({ detail: { error, status } }) => {
+  notice(error ?? { message: `events wait: the server ${status ? `answered ${status}` : "does not answer"}` });
+});
+document.addEventListener("shallop:dropped", ({ detail: { reason } }) => {
+  notice(reason?.error ?? { message: `events were refused: ${reason}` });
+});
 
 // The item view.
 
 async function route() {
   const wanted = location.hash.startsWith("#item=") ? decodeURIComponent(location.hash.slice(6)) : null;
-  const how = pending;
-  pending = null;
   if (wanted === null) {
     shown = null;
     byId("item").hidden = true;
-    await recommend();
+    carousel.removeAttribute("item");
+    recommend();
     return;
   }
   let item = known.get(wanted);
@@ -70,14 +69,10 @@ async function route() {
   }
   remember([item]);
   open(item);
-  await report({
-    event_name: "view_item",
-    items: [eventItem(item, how?.index)],
-    recommendation_id: how?.recommendationId,
-    value: item.price ?? undefined,
-  });
+  shallop.track("view_item", { items: [eventItem(item)], value: item.price ?? undefined });
   addStep(item);
-  await recommend();
+  carousel.setAttribute("item", item.item_id);
+  recommend();
 }
 
 function open(item) {
@@ -92,12 +87,11 @@ function open(item) {
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
-byId("add").addEventListener("click", async () => {
+byId("add").addEventListener("click", () => {
   if (!shown) return;
   const item = shown;
   const button = byId("add");
-  await report({
-    event_name: "add_to_cart",
+  shallop.track("add_to_cart", {
     items: [{ ...eventItem(item), quantity: 1 }],
     value: item.price ?? undefined,
   });
@@ -105,7 +99,6 @@ byId("add").addEventListener("click", async () => {
   showCart();
   button.textContent = "Added ✓";
   setTimeout(() => (button.textContent = "Add to cart"), 1500);
-  await recommend();
 });
 
 function showCart() {
@@ -114,33 +107,31 @@ function showCart() {
 
 // The carousel.
 
-async function recommend() {
-  if (!snapshotId && !modelVersion) {
-    byId("recommended").hidden = true; // nothing to recommend from
-    return;
+// Made once there is something to recommend from: a shop without data has no error to show.
+const carousel = document.createElement("shallop-carousel");
+carousel.id = "carousel";
+carousel.setAttribute("k", RECOMMENDED);
+carousel.setAttribute("placement", "demo-carousel");
+carousel.card = (item, reply) => {
+  const isSame = new Set(reply.items.map(({ reason }) => reason)).size === 1; // then said once, above
+  return card(item, isSame ? "" : item.reason);
+};
+carousel.addEventListener("shallop:shown", ({ detail }) => {
+  remember(detail.items);
+  byId("recommended").hidden = false;
+  byId("source").replaceChildren(...sourceOf(detail));
+});
+carousel.addEventListener("shallop:empty", ({ detail: { reason } }) => {
+  byId("recommended").hidden = true;
+  if (reason === "denied") {
+    notice({ message: "Your browser asks not to be tracked: nothing is kept, nothing recommended" });
   }
-  const look = (looks += 1);
-  let reply;
-  try {
-    reply = await get("/recommend", {
-      session: sessionId(), item: shown?.item_id, k: RECOMMENDED, placement: "demo-carousel",
-    });
-  } catch (error) {
-    if (look !== looks) return;
-    byId("recommended").hidden = true;
-    notice(error);
-    return;
-  }
-  if (look !== looks) return; // a later click has asked again
-  recommendation = reply;
-  remember(reply.items);
-  const carousel = byId("carousel");
-  const isSame = new Set(reply.items.map((item) => item.reason)).size === 1; // then said once, above
-  carousel.replaceChildren(...reply.items.map((item) => card(item, isSame ? "" : item.reason)));
-  carousel.scrollTo({ left: 0 });
-  byId("recommended").hidden = !reply.items.length;
-  byId("source").replaceChildren(...sourceOf(reply));
-  showImpression(reply);
+});
+
+function recommend() {
+  if (!snapshotId && !modelVersion) return;
+  if (carousel.isConnected) carousel.refresh();
+  else byId("recommended").append(carousel);
 }
 
 const nameOf = (source) => (source === "gru4rec" ? "GRU4Rec" : source);
@@ -154,32 +145,9 @@ function sourceOf(reply) {
   return [badge, element("span", "why", why)];
 }
 
-function showImpression(reply) {
-  if (!reply.items.length) return;
-  report({
-    event_name: "view_item_list",
-    item_list_id: "demo-carousel",
-    recommendation_id: reply.recommendation_id,
-    items: reply.items.map(eventItem),
-  });
-}
-
-byId("carousel").addEventListener("click", (click) => {
-  const link = click.target.closest("a[data-item-id]");
-  if (!link || !recommendation) return;
-  const index = recommendation.items.findIndex((item) => item.item_id === link.dataset.itemId);
-  pending = { index, recommendationId: recommendation.recommendation_id };
-  report({
-    event_name: "select_item",
-    item_list_id: "demo-carousel",
-    recommendation_id: recommendation.recommendation_id,
-    items: [eventItem(recommendation.items[index], index)],
-  });
-});
-
 const scrollCarousel = (direction) => {
-  const carousel = byId("carousel");
-  carousel.scrollBy({ left: direction * carousel.clientWidth * 0.8, behavior: "smooth" });
+  const { list } = carousel;
+  list.scrollBy({ left: direction * list.clientWidth * 0.8, behavior: "smooth" });
 };
 byId("back").addEventListener("click", () => scrollCarousel(-1));
 byId("on").addEventListener("click", () => scrollCarousel(1));
@@ -198,11 +166,12 @@ function addStep(item) {
 function showSteps() {
   const steps = stored("shallop-steps", "[]");
   byId("session").hidden = !steps.length;
-  byId("steps").replaceChildren(...steps.map((item) => chip(item)));
+  byId("steps").replaceChildren(...steps.map((item) => entry(chip(item))));
 }
 
 byId("restart").addEventListener("click", () => {
-  restartSession();
+  shallop.reset();
+  sessionStorage.clear();
   showSteps();
   showCart();
   if (location.hash) location.hash = "";
@@ -221,7 +190,7 @@ async function loadItems(offset) {
     return;
   }
   remember(page.items);
-  const cards = page.items.map((item) => card(item));
+  const cards = page.items.map((item) => entry(card(item)));
   if (offset) byId("grid").append(...cards);
   else byId("grid").replaceChildren(...cards);
   nextOffset = offset + page.items.length;

@@ -1,5 +1,6 @@
-"""The real app over a folder store, with marts and tiny models of a cyclic catalogue."""
+"""The real app over a folder store, with marts and tiny models of a cyclic catalogue; a browser."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, sync_playwright
 
 from models.candidate import build_candidate
 from models.config import GRU4RecConfig
@@ -22,6 +24,11 @@ from tests.api.tiny_shop import (
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.settings import ServingSettings, Settings, TrainingSettings
 from warehouse.store import ObjectStore, open_store
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -116,3 +123,14 @@ def _bundle(marts: dict[str, pa.Table], seed: int, folder: Path) -> Path:
         folder=folder,
     )  # fmt: skip
     return candidate.folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield launched
+        launched.close()

@@ -15,7 +15,9 @@ from warehouse.settings import Settings
 
 
 @contextmanager
-def running(settings: Settings, *, workers: int = 1) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def running(
+    settings: Settings, *, workers: int = 1, flush_interval_seconds: float = 600
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """uvicorn with these workers; its port and process. Ended, and waited for, on leaving."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -28,7 +30,8 @@ def running(settings: Settings, *, workers: int = 1) -> Iterator[tuple[int, subp
         **os.environ,
         "SHALLOP_HOME": str(settings.home),
         "SHALLOP_SERVING__CHAMPION_POLL_SECONDS": "0.05",
-        "SHALLOP_INGEST__FLUSH_INTERVAL_SECONDS": "600",
+        "SHALLOP_SERVING__CORS_ORIGINS": json.dumps(settings.serving.cors_origins),
+        "SHALLOP_INGEST__FLUSH_INTERVAL_SECONDS": str(flush_interval_seconds),
         "OMP_NUM_THREADS": "1",
     }
     root = Path(__file__).parents[2]
