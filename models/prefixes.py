@@ -13,14 +13,13 @@ NO_ITEM = -1
 def prefixes(sessions: Sessions, n_steps: int) -> Tensor:
     """The steps before each prediction, session by session, (n_predictions, n_steps), int64.
 
-    The latest step stands first. At most `n_steps` are kept; shorter prefixes are filled up with
-    NO_ITEM, and there are no more columns than the longest prefix needs.
+    The latest step stands first. Of longer prefixes only the latest `n_steps` are kept, shorter
+    ones are filled up with NO_ITEM.
     """
     n_inputs = np.maximum(sessions.lengths - 1, 0)
     session = np.repeat(np.arange(len(sessions)), n_inputs)
     step = np.arange(len(session)) - np.repeat(np.cumsum(n_inputs) - n_inputs, n_inputs)
-    n_columns = min(n_steps, int(n_inputs.max(initial=0)))
-    back = np.arange(n_columns)
+    back = np.arange(n_steps)
     places = (sessions.offsets[session] + step)[:, None] - back
     is_before = back <= step[:, None]
     items = sessions.item_idx.astype(np.int64)
@@ -30,5 +29,4 @@ def prefixes(sessions: Sessions, n_steps: int) -> Tensor:
 
 def current_items(sessions: Sessions) -> Tensor:
     """The latest step before each prediction, (n_predictions,), int64."""
-    latest = prefixes(sessions, 1)
-    return latest[:, 0] if latest.shape[1] else latest.new_empty(0)
+    return prefixes(sessions, 1)[:, 0]

@@ -82,7 +82,7 @@ class SessionKNN:
         scores = np.empty((len(steps), self._n_items))
         for rows in self._blocks(steps):
             scores[rows] = self._votes(steps[rows])
-        has_item = np.flatnonzero(steps[:, 0] >= 0) if steps.shape[1] else []
+        has_item = np.flatnonzero(steps[:, 0] >= 0)
         scores[has_item, steps[has_item, 0]] = -np.inf
         return torch.from_numpy(scores)
 
@@ -101,7 +101,7 @@ class SessionKNN:
         n_rows = len(steps)
         key = row[owner] * self._n_items + item
         summed = np.bincount(key, votes, minlength=n_rows * self._n_items)
-        return summed.reshape(n_rows, self._n_items)
+        return summed.astype(np.float64, copy=False).reshape(n_rows, self._n_items)
 
     def _neighbours(self, steps: Ints) -> tuple[Ints, Ints, Floats]:
         """Row, session and weight of each vote, row by row."""
