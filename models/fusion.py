@@ -11,6 +11,7 @@ R predictions at a time, N items.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,15 +61,19 @@ class Fusion:
 
     def scores(self, states: Tensor) -> Tensor:
         """Weighted sum of standardised scores, (R, N), float32."""
-        nothing = Sessions.from_lists([], self.n_items)
         total, start = torch.zeros(len(states), self.n_items), 0
-        for part, weight in self._asked:
-            like = part.states(nothing)
+        for (part, weight), like in zip(self._asked, self._likes, strict=True):
             end = start + math.prod(like.shape[1:])
             own = states[:, start:end].to(like.dtype).reshape(-1, *like.shape[1:])
             total.add_(standardised(part.scores(own)), alpha=weight)
             start = end
         return total
+
+    @cached_property
+    def _likes(self) -> list[Tensor]:
+        """States of no prediction: type and columns of each part's."""
+        nothing = Sessions.from_lists([], self.n_items)
+        return [part.states(nothing) for part, _ in self._asked]
 
 
 def standardised(scores: Tensor) -> Tensor:
