@@ -136,7 +136,9 @@ def registry_rollback() -> None:
 def evaluate(
     train: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
     test: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
-    model: Annotated[str, typer.Option(help="gru4rec, popularity or item-knn.")] = "gru4rec",
+    model: Annotated[
+        str, typer.Option(help="gru4rec, fusion or a rival such as vmis-knn.")
+    ] = "gru4rec",
     config: Annotated[Path | None, typer.Option(help="JSON of hyperparameters.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and negatives.")] = None,
@@ -165,10 +167,16 @@ def evaluate(
     table = Table(title=f"{model} on {test}", title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
     for figure, value in report.items():
         if isinstance(value, int | float):
-            table.add_row(figure, f"{value:,.4f}" if isinstance(value, float) else f"{value:,}")
+            shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+            table.add_row(figure, shown, _bounds(report["intervals"].get(figure)))
     console.print(table)
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
 
 
 @contextmanager

@@ -58,7 +58,11 @@ def evaluate(ranker: Ranker, sessions: Sessions) -> dict[str, float]:
     `served_…`; recall@20 and mrr@20 with ties in the model's favour as `standard_…`; and
     `n_predictions`. Raises ValueError where there is nothing to predict.
     """
-    ranks = rank_targets(ranker, sessions)
+    return figures_of(rank_targets(ranker, sessions))
+
+
+def figures_of(ranks: Ranks) -> dict[str, float]:
+    """The figures of `evaluate` from ranks. Raises ValueError where there are none."""
     figures: dict[str, float] = {}
     for k in CUTOFFS:
         figures[f"recall@{k}"] = recall_at_k(ranks.conservative, k)
@@ -93,11 +97,11 @@ def mrr_at_k(ranks: Tensor, k: int) -> float:
 def rank_targets(ranker: Ranker, sessions: Sessions) -> Ranks:
     """Rank of the item that came next, for every prediction of `sessions`."""
     states = ranker.states(sessions)
-    current, target = _pairs(sessions)
+    current, target = pairs(sessions)
     current, target = current.to(states.device), target.to(states.device)
     n_rows = max(1, _SCORES_AT_ONCE // ranker.n_items)
     parts = [
-        _ranks(ranker.scores(states[rows]), current[rows], target[rows])
+        ranks_in(ranker.scores(states[rows]), current[rows], target[rows])
         for start in range(0, len(target), n_rows)
         for rows in [slice(start, start + n_rows)]
     ]
@@ -110,7 +114,11 @@ def rank_targets(ranker: Ranker, sessions: Sessions) -> Ranks:
     return Ranks(conservative, standard, served)
 
 
-def _ranks(scores: Tensor, current: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def ranks_in(scores: Tensor, current: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Conservative, standard and served rank of each target, as in `Ranks`.
+
+    `scores` is (B, N), the current and the target items (B,).
+    """
     of_target = scores.gather(1, target[:, None])
     n_items = scores.shape[1]
     # "Not below" rather than "at least", so that NaN counts against the model.
@@ -123,7 +131,7 @@ def _ranks(scores: Tensor, current: Tensor, target: Tensor) -> tuple[Tensor, Ten
     return conservative, standard, served
 
 
-def _pairs(sessions: Sessions) -> tuple[Tensor, Tensor]:
+def pairs(sessions: Sessions) -> tuple[Tensor, Tensor]:
     """Current and next item of every prediction, (P,) each, session by session."""
     items = sessions.item_idx.astype(np.int64)
     is_last = np.zeros(len(items), dtype=np.bool_)

@@ -6,55 +6,26 @@ cannot come next where repeats are collapsed, so it is never recommended.
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from models.dataset import Sessions
+from models.item_rules import ItemRules
 
 _MAX_SESSION_ITEMS = 50  # of a longer session only the first so many distinct items are paired
 
 
-class ItemKNN:
+class ItemKNN(ItemRules):
     """Ranks items by their similarity to the session's latest one.
 
     Keeps the `n_neighbours` most similar items of each; all others score 0.
     """
 
     def __init__(self, train: Sessions, n_neighbours: int = 500) -> None:
-        self._n_items = train.n_items
         first, second, similarity = _similarities(train)
         order = np.lexsort((second, -similarity, first))
         first, second, similarity = first[order], second[order], similarity[order]
         starts = np.searchsorted(first, np.arange(train.n_items))
-        rank = np.arange(len(first)) - starts[first]
-        kept = rank < n_neighbours
-        self._bounds = torch.from_numpy(
-            np.searchsorted(first[kept], np.arange(train.n_items + 1)).astype(np.int64)
-        )
-        self._neighbours = torch.from_numpy(second[kept])
-        self._similarity = torch.from_numpy(similarity[kept])
-
-    @property
-    def n_items(self) -> int:
-        return self._n_items
-
-    def states(self, sessions: Sessions) -> Tensor:
-        """The current item, (n_predictions,), int64."""
-        items = torch.from_numpy(sessions.item_idx.astype(np.int64))
-        is_last = torch.zeros(len(items), dtype=torch.bool)
-        is_last[torch.from_numpy(sessions.offsets[1:][sessions.lengths > 0] - 1)] = True
-        return items[~is_last]
-
-    def scores(self, states: Tensor) -> Tensor:
-        """Similarity to the current item, -inf for itself, (len(states), n_items)."""
-        starts, counts = self._bounds[states], self._bounds[states + 1] - self._bounds[states]
-        row = torch.repeat_interleave(torch.arange(len(states)), counts)
-        within = torch.arange(len(row)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        entry = starts[row] + within
-        scores = torch.zeros(len(states), self._n_items, dtype=torch.float64)
-        scores[row, self._neighbours[entry]] = self._similarity[entry]
-        scores.scatter_(1, states[:, None], -torch.inf)
-        return scores
+        kept = np.arange(len(first)) - starts[first] < n_neighbours
+        super().__init__(first[kept], second[kept], similarity[kept], train.n_items)
 
 
 def _similarities(

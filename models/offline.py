@@ -5,19 +5,24 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.config import BadConfig, GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Steps
+from models.dataset import NotEnoughData, Sessions, Steps, temporal_split
 from models.devices import NoSuchDevice
-from models.evaluation import Ranker, evaluate
-from models.item_knn import ItemKNN
-from models.popularity import Popularity
-from models.training import EpochReport, TrainingDiverged, train
+from models.evaluation import Ranker, Ranks, figures_of, rank_targets
+from models.fusion import Fusion, Parts, Weights, choose_weights
+from models.intervals import intervals
+from models.rivals import RIVALS
+from models.training import EpochReport, Trained, TrainingDiverged, train
 from warehouse.snapshot import SchemaMismatch
 
-MODELS = ("gru4rec", "popularity", "item-knn")
+MODELS = ("gru4rec", "fusion", *RIVALS)
+COMPANIONS = ("vmis-knn", "sequential-rules")  # what `fusion` adds to GRU4Rec
+VALIDATION_SHARE = 0.1  # of the training sessions, the latest: what `fusion` is weighted by
+_WITH_INTERVAL = ("recall@20", "mrr@20")
 
 
 class EvaluationInputError(ValueError):
@@ -38,7 +43,8 @@ def evaluate_files(
     """Recall and mrr of `model` on the sessions of `test_file`, with the cost of getting there.
 
     Files are Parquet with SessionId, ItemId and Time (ms), used as they are. `n_unseen` counts
-    test steps left out because training does not know their item. Raises EvaluationInputError.
+    test steps left out because training does not know their item. `intervals` has 95 % bounds of
+    the main figures by a bootstrap over sessions, seeded. Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -46,9 +52,13 @@ def evaluate_files(
     try:
         config = GRU4RecConfig.load(config_file) if config_file else GRU4RecConfig()
         sessions, test, n_unseen = _read(train_file, test_file)
+        learn = partial(
+            train, config=config, device=device, seed=seed, threads=threads, progress=progress
+        )
         started = time.perf_counter()
-        ranker, log = _trained(model, sessions, config, device, seed, threads, progress)
+        ranker, log = _ranker(model, sessions, train_file, learn)
         seconds = time.perf_counter() - started
+        ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
             TrainingDiverged) as error:  # fmt: skip
         raise EvaluationInputError(str(error)) from error
@@ -56,7 +66,8 @@ def evaluate_files(
         "model": model,
         "train_file": str(train_file),
         "test_file": str(test_file),
-        **evaluate(ranker, test),
+        **figures_of(ranks),
+        "intervals": _intervals(ranks, test, seed),
         "n_unseen": n_unseen,
         "n_items": sessions.n_items,
         "n_train_sessions": len(sessions),
@@ -79,21 +90,42 @@ def _read(train_file: Path, test_file: Path) -> tuple[Sessions, Sessions, int]:
     return sessions, test, n_unseen
 
 
-def _trained(
-    model: str, sessions: Sessions, config: GRU4RecConfig, device: str, seed: int, threads: int,
-    progress: Callable[[EpochReport], None] | None,
-) -> tuple[Ranker, dict[str, Any]]:  # fmt: skip
-    if model == "popularity":
-        return Popularity(sessions), {}
-    if model == "item-knn":
-        return ItemKNN(sessions), {}
-    trained = train(sessions, config, device=device, seed=seed, threads=threads, progress=progress)
-    return trained.model, {
+def _ranker(
+    model: str, sessions: Sessions, train_file: Path, learn: Callable[[Sessions], Trained]
+) -> tuple[Ranker, dict[str, Any]]:
+    """The model trained on `sessions`, those of `train_file`, and what to report of it."""
+    if model in RIVALS:
+        return RIVALS[model](sessions), {}
+    weights = _fusion_weights(train_file, learn) if model == "fusion" else None
+    trained = learn(sessions)
+    log = {
         "events_per_second": trained.log.events_per_second,
         "losses": trained.log.losses,
         "device": trained.log.device,
         "config": asdict(trained.model.config),
     }
+    if weights is None:
+        return trained.model, log
+    return Fusion(_parts(trained, sessions), weights), {**log, "weights": weights}
+
+
+def _fusion_weights(train_file: Path, learn: Callable[[Sessions], Trained]) -> Weights:
+    """Weights by the latest sessions of the training file, with parts trained on the others."""
+    split = temporal_split(Steps.from_split_file(train_file), VALIDATION_SHARE)
+    return choose_weights(_parts(learn(split.train), split.train), split.holdout)
+
+
+def _parts(trained: Trained, sessions: Sessions) -> Parts:
+    return {"gru4rec": trained.model, **{name: RIVALS[name](sessions) for name in COMPANIONS}}
+
+
+def _intervals(ranks: Ranks, test: Sessions, seed: int) -> dict[str, tuple[float, float]]:
+    """Bounds of the main figures by name."""
+    bounds: dict[str, tuple[float, float]] = {}
+    for prefix, of_targets in (("", ranks.conservative), ("served_", ranks.served)):
+        for measure, found in intervals(of_targets, test, _WITH_INTERVAL, seed=seed).items():
+            bounds[prefix + measure] = (found.low, found.high)
+    return bounds
 
 
 def _peak_rss_mb() -> float:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from models.candidate import Candidate, build_candidate
-from models.dataset import Sessions
+from models.dataset import Sessions, Steps
 from models.gru4rec import GRU4RecConfig
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.settings import TrainingSettings
@@ -122,3 +122,17 @@ def bundle(candidate: Candidate, tmp_path: Path) -> Path:
     for file in candidate.folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_split(shop_data: Path) -> Callable[[str], tuple[Sessions, Sessions]]:
+    """Reads training and test sessions of a set of real events."""
+
+    def read(name: str) -> tuple[Sessions, Sessions]:
+        folder = shop_data / "splits" / name
+        steps = Steps.from_split_file(folder / "train.parquet")
+        catalogue = steps.catalogue()
+        test, _ = Steps.from_split_file(folder / "test.parquet").known_to(catalogue)
+        return steps.sessions(catalogue), test.sessions(catalogue)
+
+    return read

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.offline import EvaluationInputError, evaluate_files
+from models.offline import MODELS, EvaluationInputError, evaluate_files
 
 
 def split_file(path: Path, sessions: list[list[int]], start: int = 0) -> Path:
@@ -24,7 +24,7 @@ def files(tmp_path: Path, ring_lists: list[list[int]]) -> tuple[Path, Path]:
     return train, test
 
 
-@pytest.mark.parametrize("model", ["gru4rec", "popularity", "item-knn"])
+@pytest.mark.parametrize("model", MODELS)
 def test_reports_figures_cost_and_what_was_left_out(files, model: str, tmp_path: Path):
     config = tmp_path / "config.json"
     config.write_text('{"layers": [8], "n_epochs": 1, "batch_size": 10, "n_sample": 16}')
@@ -34,11 +34,17 @@ def test_reports_figures_cost_and_what_was_left_out(files, model: str, tmp_path:
     for measure in ("recall", "mrr"):
         for k in (1, 5, 10, 20):
             assert 0 <= report[f"{measure}@{k}"] <= 1
+    for measure in ("recall@20", "mrr@20", "served_recall@20", "served_mrr@20"):
+        low, high = report["intervals"][measure]
+        assert 0 <= low <= report[measure] <= high <= 1
     assert report["train_seconds"] > 0
     assert report["peak_rss_mb"] > 10
-    if model == "gru4rec":
+    if model in ("gru4rec", "fusion"):
         assert report["config"]["layers"] == (8,)
         assert report["events_per_second"] > 0
+    if model == "fusion":
+        assert set(report["weights"]) == {"gru4rec", "vmis-knn", "sequential-rules"}
+        assert sum(report["weights"].values()) == pytest.approx(1)
 
 
 def test_what_cannot_be_used_is_named(files, tmp_path: Path):

@@ -1,0 +1,44 @@
+"""Lists of different lengths in two flat arrays, read many at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """List i is `values[bounds[i]:bounds[i + 1]]`; `bounds` is (n_lists + 1,), int64."""
+
+    bounds: Ints
+    values: Ints
+
+    @classmethod
+    def grouped(cls, keys: Ints, values: Ints, n_lists: int) -> "Ragged":
+        """The `values` of each key in 0..n_lists-1; `keys` is sorted."""
+        return cls(np.searchsorted(keys, np.arange(n_lists + 1)).astype(np.int64), values)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Values in each list, (n_lists,)."""
+        return np.diff(self.bounds)
+
+    def entries(self, lists: Ints) -> tuple[Ints, Ints]:
+        """Places in `values` of all of `lists`, and which of `lists` each belongs to."""
+        counts = self.bounds[lists + 1] - self.bounds[lists]
+        owner = np.repeat(np.arange(len(lists)), counts)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.bounds[lists][owner] + within, owner
+
+    def tails(self, n_values: int) -> "Ragged":
+        """Only the last `n_values` of each list."""
+        lengths = np.minimum(self.lengths, n_values)
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        owner = np.repeat(np.arange(len(self)), lengths)
+        places = np.arange(len(owner)) - bounds[owner] + (self.bounds[1:] - lengths)[owner]
+        return Ragged(bounds, self.values[places])
