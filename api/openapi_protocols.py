@@ -10,7 +10,7 @@ from warehouse.settings import Settings
 
 STRUCTS = (SegmentReply, ValidationReply)
 
-_MESSAGE = {
+_MESSAGE: dict[str, Any] = {
     "type": "track",
     "event": "Product Viewed",
     "messageId": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
@@ -78,7 +78,7 @@ def _ga4_debug(refusals: dict[str, Any]) -> dict[str, Any]:
 
 def _segment(path: str, call: str | None, refusals: dict[str, Any]) -> dict[str, Any]:
     what = f"a {call} call" if call else "a batch of calls"
-    example: dict[str, Any] = _MESSAGE | {"type": call} if call else {"batch": [_MESSAGE]}
+    example = _MESSAGE | {"type": call} if call else {"batch": [_MESSAGE]}
     return {
         "tags": ["segment"],
         "operationId": f"post_segment_{path.rsplit('/', 1)[-1]}",

@@ -143,7 +143,7 @@ def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Dec
     check_count(len(events), context.limits)
     try:
         accepted = [context.accept(event) for event in events]
-    except InvalidEvent:
+    except (InvalidEvent, RecursionError):
         return None
     n_minted = sum(event.event_id is None for event in events)
     return Decoded(accepted, [], context.received_at, context.source, n_minted)
@@ -159,6 +159,10 @@ def decoded_each(raws: Sequence[bytes], context: Context, read: Read) -> Decoded
             decoded.n_minted += event.event_id is None
         except InvalidEvent as error:
             rejection = Rejection(index, error.field, error.message, error.reason)
+            decoded.rejected.append((rejection, raw))
+        except RecursionError:
+            # What could just be read cannot be written: that takes a few more frames.
+            rejection = Rejection(index, "", "the event is nested too deep, flatten it", "too_deep")
             decoded.rejected.append((rejection, raw))
     return decoded
 

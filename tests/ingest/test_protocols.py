@@ -1,8 +1,11 @@
 """Whatever a stranger sends in any protocol: accepted + rejected = sent, or the body is refused."""
 
+import itertools
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -146,7 +149,7 @@ def _pixel(body: bytes, context: Context) -> Decoded:
     return pixel.decode(body, context, page_url=None)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(_MESSAGE, min_size=1, max_size=4),
     st.dictionaries(st.sampled_from(["context", "sentAt", "x"]), _ANYTHING),
@@ -155,13 +158,13 @@ def test_segment_batches(messages: list[Any], shared: dict[str, Any]) -> None:
     check(_batch, json.dumps({"batch": messages} | shared).encode(), len(messages))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_MESSAGE)
 def test_segment_calls(message: Any) -> None:
     check(_track, json.dumps(message).encode(), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(_GA4_EVENT, min_size=1, max_size=4),
     st.fixed_dictionaries({}, optional=_GA4_SHARED),
@@ -174,21 +177,21 @@ _NAMES = st.sampled_from([*pixel.EVENT_PARAMETERS, *pixel.ITEM_PARAMETERS, "utm_
 _VALUES = _TEXT | st.sampled_from(["view_item", "purchase", "1", "1.5", "2026-01-01"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(_NAMES, _VALUES), max_size=8))
 def test_pixels(query: list[tuple[str, str]]) -> None:
     right = [("event_name", "view_item"), ("session_id", "s"), ("item_id", "a")]
     check(_pixel, urlencode([*right, *query]).encode(), 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(_SENT, min_size=1, max_size=4))
 def test_lines(events: list[Any]) -> None:
     check(ndjson.decode, b"\n".join(json.dumps(event).encode() for event in events), len(events))
 
 
 @pytest.mark.parametrize("decode", [_batch, _track, ga4.decode, _pixel, ndjson.decode])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes(decode: Callable[[bytes, Context], Decoded], body: bytes) -> None:
     check(decode, body)
@@ -206,6 +209,19 @@ def test_nesting_beyond_reason(depth: int) -> None:
             1,
         )
         check(ndjson.decode, b'{"event_name":"page_view","session_id":"a","x":%s}' % nested, 1)
+
+
+def test_nesting_at_the_edge_of_what_python_can_follow() -> None:
+    """Where a value can just be read and no longer be written."""
+    for depth in range(700, 1_000):
+        nested = b"[" * depth + b"]" * depth
+        body = b'{"type":"page","anonymousId":"a","properties":{"z":%s,"value":%s}}'
+        for message in (body % (nested, b"1"), body % (b"1", nested)):
+            try:
+                n_kept = len((found := _track(message, CONTEXT)).events) + len(found.rejected)
+            except InvalidBody:
+                n_kept = 1
+            assert n_kept == 1
 
 
 class TestLines:
@@ -243,3 +259,45 @@ class TestLines:
         with pytest.raises(InvalidBody) as caught:
             ndjson.decode(body, CONTEXT)
         assert (caught.value.status, caught.value.reason) == (status, reason)
+
+
+class TestDocument:
+    """docs/protocols.md says of names and places what the code does."""
+
+    TEXT = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+
+    def table(self, head: str) -> dict[str, tuple[str, ...]]:
+        """The table under a head, `code` by `code`."""
+        lines = self.TEXT.split(f"| {head} |\n", 1)[1].splitlines()[1:]
+        rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+        cells = [re.findall(r"`([^`]+)`", row) for row in rows]
+        return {first: tuple(rest) for first, *rest in cells}
+
+    @pytest.mark.parametrize(
+        ("head", "names"),
+        [
+            ("event | track call", segment.EVENTS),
+            (
+                "item field | product field",
+                segment.ITEM_FIELDS | {"price": "price", "quantity": "quantity"},
+            ),
+            ("event | GA4 event", ga4.EVENTS),
+        ],
+    )
+    def test_names(self, head: str, names: dict[str, str]) -> None:
+        found = {theirs: ours for ours, many in self.table(head).items() for theirs in many}
+        assert found == names
+
+    @pytest.mark.parametrize(
+        ("head", "places"),
+        [
+            ("field | places in a message", segment.FIELDS),
+            ("field | places in an event", ga4.FIELDS),
+        ],
+    )
+    def test_places(self, head: str, places: dict[str, tuple[str, ...]]) -> None:
+        assert self.table(head) == places
+
+    def test_places_of_a_page_call(self) -> None:
+        own = self.table("field | places in a page call")
+        assert segment.FIELDS | own == segment.PAGE_FIELDS
