@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api import collector, errors, openapi, pages, recommend, status
+from api import collector, errors, openapi, pages, protocols, recommend, status
 from api.collector import Collector
 from api.front import Endpoint, Front
 from api.metrics import Metrics
@@ -52,7 +52,8 @@ class ShallopApp(FastAPI):
             front,
             allow_origins=origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Content-Type", "X-Request-ID"),
+            # The last two are sent by Segment's library for browsers.
+            allow_headers=("Content-Type", "X-Request-ID", "Authorization", "X-Retry-Count"),
             expose_headers=("Retry-After", "X-Request-ID"),
         )
 
@@ -82,7 +83,9 @@ def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
     recommender = Recommender(
         parts.champion, parts.catalogue, parts.outbox, settings, parts.metrics
     )
+    events = Collector(parts.outbox, settings.ingest, parts.metrics)
     return {
-        collector.PATH: Collector(parts.outbox, settings.ingest, parts.metrics),
+        collector.PATH: events,
+        **protocols.endpoints(events),
         recommend.PATH: RecommendEndpoint(recommender, settings.serving),
     }

@@ -1,4 +1,7 @@
-"""POST /events: events in, acknowledged once they are durable. A bare ASGI endpoint (api.front)."""
+"""POST /events: events in, acknowledged once they are durable. A bare ASGI endpoint (api.front).
+
+`Collector.keep` does the same for the endpoints of other protocols (api.protocols).
+"""
 
 import logging
 from datetime import UTC, datetime
@@ -6,24 +9,28 @@ from datetime import UTC, datetime
 import msgspec
 from starlette.types import Receive, Scope
 
+from api.body import read_body
 from api.errors import ErrorDetail, Refused, shown
-from api.front import ClientGone, Reply
+from api.front import Reply
 from api.metrics import Metrics
 from api.seldom import Seldom
-from ingest.events import Decoded, InvalidBody, Rejection, decode_events
+from ingest.events import Decoded, InvalidBody, Rejection, decode_json, request_context
 from ingest.outbox import Outbox, OutboxFull
 from ingest.outbox_file import OutboxBroken
+from ingest.protocols import ndjson
+from ingest.rules import Context
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
 PATH = "/events"
-SOURCE = "events"  # of what comes in here, as the column `source` names it
+SOURCE = "json"  # of JSON that comes in here, as the column `source` names it
 RETRY_AFTER_SECONDS = 5
 
 _encode = msgspec.json.Encoder().encode
 # `sendBeacon` sends text/plain: a type that needs no preflight.
-_ACCEPTED_TYPES = ("application/json", "text/plain")
+_JSON_TYPES = ("", "application/json", "text/plain")
+_NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 
 class EventsReply(msgspec.Struct, omit_defaults=True):
@@ -61,32 +68,37 @@ class Collector:
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
-        _check_type(headers)
+        media_type = _media_type(headers)
         body = await read_body(receive, headers, self.settings.max_body_bytes)
-        client = scope.get("client")
-        decoded = self._decoded(
-            body, client[0] if client else None, headers.get(b"user-agent", b"")
-        )
-        await self._keep(decoded)
-        self.metrics.events_accepted.inc(len(decoded.events))
-        for rejection, _ in decoded.rejected:
-            self.metrics.events_rejected.labels(rejection.reason).inc()
+        try:
+            if media_type in _NDJSON_TYPES:
+                decoded = ndjson.decode(body, self.context(scope, headers, ndjson.SOURCE))
+            else:
+                decoded = decode_json(body, self.context(scope, headers, SOURCE))
+        except InvalidBody as error:
+            raise refused(error) from None
+        await self.keep(decoded)
         return _reply(decoded)
 
-    def _decoded(self, body: bytes, ip: str | None, user_agent: bytes) -> Decoded:
-        try:
-            return decode_events(
-                body,
-                limits=self.settings,
-                received_at=datetime.now(UTC),
-                ip=ip,
-                user_agent=user_agent.decode("latin-1") or None,
-                source=SOURCE,
-            )
-        except InvalidBody as error:
-            raise Refused(error.status, error.reason, error.message, field=error.field) from None
+    def context(self, scope: Scope, headers: dict[bytes, bytes], source: str) -> Context:
+        """What this request adds to each of its events."""
+        client = scope.get("client")
+        return request_context(
+            limits=self.settings,
+            received_at=datetime.now(UTC),
+            ip=client[0] if client else None,
+            user_agent=headers.get(b"user-agent", b"").decode("latin-1") or None,
+            source=source,
+        )
 
-    async def _keep(self, decoded: Decoded) -> None:
+    async def keep(self, decoded: Decoded) -> None:
+        """Return once a request's events are durable, and counted. Raises Refused (503)."""
+        await self._append(decoded)
+        self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
+        for rejection, _ in decoded.rejected:
+            self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
+
+    async def _append(self, decoded: Decoded) -> None:
         retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         remedy = f"nothing of this request was kept: send it again in {RETRY_AFTER_SECONDS} s"
         try:
@@ -117,54 +129,19 @@ def _reply(decoded: Decoded) -> Reply:
     return Reply(422, _encode(NothingAccepted(why, 0, len(errors), errors)))
 
 
-async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
-    """The request's body of at most `limit` bytes. Raises Refused (413), ClientGone.
-
-    Counted while it comes in, since `Content-Length` may be missing.
-    """
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and len(declared) < 20 and int(declared) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= limit:
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+def refused(error: InvalidBody) -> Refused:
+    return Refused(error.status, error.reason, error.message, field=error.field)
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused(
-        413,
-        "body_too_large",
-        f"a request body may have this many bytes: `{limit}`",
-        field="body",
-        remedy="send smaller batches, or raise SHALLOP_INGEST__MAX_BODY_BYTES",
-    )
-
-
-def _check_type(headers: dict[bytes, bytes]) -> None:
-    content_type = (
-        headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
-    )
-    if content_type and content_type not in _ACCEPTED_TYPES:
+def _media_type(headers: dict[bytes, bytes]) -> str:
+    media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
+    if media_type not in (*_JSON_TYPES, *_NDJSON_TYPES):
         raise Refused(
             415,
             "unsupported_media_type",
-            f"events come as JSON, not as: `{shown(content_type)}`",
+            f"events come as JSON, not as: `{shown(media_type)}`",
             field="Content-Type",
-            remedy="send `Content-Type: application/json` (a beacon's text/plain is fine too)",
+            remedy="send `Content-Type: application/json`, or `application/x-ndjson` with an event "
+            "a line (a beacon's text/plain is fine too)",
         )
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.lower() != "identity":
-        raise Refused(
-            415,
-            "unsupported_encoding",
-            f"a compressed body is not read: `{shown(encoding)}`",
-            field="Content-Encoding",
-            remedy="send the JSON as it is, without Content-Encoding",
-        )
+    return media_type

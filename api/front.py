@@ -1,4 +1,4 @@
-"""The front of the app: request ids, timing, and the two hot paths as bare ASGI functions.
+"""The front of the app: request ids, timing, and the hot paths as bare ASGI functions.
 
 An endpoint of a hot path takes the ASGI scope and gives a whole `Reply`; nothing of FastAPI runs
 for it. Everything else goes on to FastAPI.
@@ -21,17 +21,17 @@ from warehouse import log
 
 logger = logging.getLogger(__name__)
 
-_JSON = (b"content-type", b"application/json")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(slots=True)
 class Reply:
-    """A whole reply with a JSON body."""
+    """A whole reply; its body is JSON unless said otherwise, and empty with status 204."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] | None = None
+    content_type: bytes = b"application/json"
 
 
 class ClientGone(Exception):
@@ -140,11 +140,12 @@ def _request_id(scope: Scope) -> bytes:
 
 
 async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:
-    headers = [
-        _JSON,
-        (b"content-length", str(len(reply.body)).encode()),
-        (b"x-request-id", request_id),
-    ]
+    headers = [(b"x-request-id", request_id)]
+    if reply.status != 204:
+        headers += (
+            (b"content-type", reply.content_type),
+            (b"content-length", str(len(reply.body)).encode()),
+        )
     if reply.headers:
         headers += (
             (name.lower().encode(), value.encode()) for name, value in reply.headers.items()

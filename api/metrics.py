@@ -23,11 +23,13 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self.events_accepted = Counter(
-            "shallop_events_accepted", "Events made durable and acknowledged.", registry=registry
-        )
+            "shallop_events_accepted", "Events made durable and acknowledged, by protocol.",
+            ["source"], registry=registry,
+        )  # fmt: skip
         self.events_rejected = Counter(
-            "shallop_events_rejected", "Events refused, by reason.", ["reason"], registry=registry
-        )
+            "shallop_events_rejected", "Events refused, by protocol and reason.",
+            ["source", "reason"], registry=registry,
+        )  # fmt: skip
         self.requests = Counter(
             "shallop_requests", "Requests answered.", ["path", "method", "status"],
             registry=registry,

@@ -3,22 +3,30 @@
 The schemas of the hot paths come from the very structs that are decoded and encoded there.
 """
 
+import json
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import collector, recommend
+from api import collector, openapi_protocols, recommend
 from api.collector import EventsReply, NothingAccepted
 from api.errors import ErrorReply
+from api.openapi_parts import REF, answer, error, parameter, retry
 from api.recommender import RecommendReply
 from ingest.contract import SentEvent
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import Settings
 
-_REF = "#/components/schemas/{name}"
-_STRUCTS = (SentEvent, EventsReply, NothingAccepted, RecommendReply, ErrorReply)
+_STRUCTS = (
+    SentEvent,
+    EventsReply,
+    NothingAccepted,
+    RecommendReply,
+    ErrorReply,
+    *openapi_protocols.STRUCTS,
+)
 
 _VIEW = {
     "event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
@@ -34,6 +42,7 @@ _PURCHASE = {
     "event_name": "purchase",
     "value": 12.5,
 }
+_LINES = "".join(f"{json.dumps(event)}\n" for event in (_VIEW, _PURCHASE))
 _RECOMMENDED = {
     "recommendation_id": "5e6d7a52-1f0e-4a53-9d8f-0b7f7d1c2a10",
     "session": "s-1",
@@ -72,7 +81,7 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    _, structs = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    _, structs = msgspec.json.schema_components(_STRUCTS, ref_template=REF)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(structs)
     schemas["SentEvent"]["properties"]["event_name"] = {"enum": list(EVENT_NAMES)}
@@ -83,11 +92,12 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             if "422" in operation["responses"]:
-                operation["responses"]["422"] = _error("A parameter is wrong; the error names it.")
+                operation["responses"]["422"] = error("A parameter is wrong; the error names it.")
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["paths"] = {
         collector.PATH: {"post": _events(settings)},
+        **openapi_protocols.paths(settings),
         recommend.PATH: {"get": _recommend(settings)},
         **document["paths"],
     }
@@ -96,7 +106,7 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 def _events(settings: Settings) -> dict[str, Any]:
     limits = settings.ingest
-    event = {"$ref": _REF.format(name="SentEvent")}
+    event = {"$ref": REF.format(name="SentEvent")}
     body = {
         "schema": {
             "oneOf": [
@@ -118,22 +128,29 @@ def _events(settings: Settings) -> dict[str, Any]:
         "`event_id`: a repeated event then counts once.",
         "requestBody": {
             "required": True,
-            "content": {"application/json": body, "text/plain": {"schema": body["schema"]}},
+            "content": {
+                "application/json": body,
+                "text/plain": {"schema": body["schema"]},
+                "application/x-ndjson": {
+                    "schema": {"type": "string", "description": "An event a line."},
+                    "example": _LINES,
+                },
+            },
         },
         "responses": {
-            "202": _answer(
+            "202": answer(
                 "The accepted events are durable.",
                 "EventsReply",
                 {"accepted": 1, "rejected": 0, "errors": []},
             ),
-            "400": _error("The body is not JSON."),
-            "405": _error("Not a POST."),
-            "413": _error(
+            "400": error("The body is not JSON, or not gzip as it says."),
+            "405": error("Not a POST."),
+            "413": error(
                 f"More than {limits.max_body_bytes} bytes or {limits.max_batch_events} events."
             ),
-            "415": _error("Neither JSON nor text/plain, or compressed."),
-            "422": _answer("No event was accepted.", "NothingAccepted", None),
-            "503": _retry("The outbox is full or broken; nothing of the request was kept."),
+            "415": error("None of these media types, or compressed otherwise than by gzip."),
+            "422": answer("No event was accepted.", "NothingAccepted", None),
+            "503": retry("The outbox is full or broken; nothing of the request was kept."),
         },
     }
 
@@ -148,8 +165,8 @@ def _recommend(settings: Settings) -> dict[str, Any]:
         "error: `fallback` then says why popular items are replied. At least one of `session`, "
         "`item` and `items` is needed.",
         "parameters": [
-            _parameter("session", "The `session_id` of the events (or their `visitor_id`).", "s-1"),
-            _parameter(
+            parameter("session", "The `session_id` of the events (or their `visitor_id`).", "s-1"),
+            parameter(
                 "k",
                 "How many items.",
                 None,
@@ -160,49 +177,20 @@ def _recommend(settings: Settings) -> dict[str, Any]:
                     "default": min(serving.default_k, serving.max_k),
                 },
             ),
-            _parameter("item", "The item of the page that asks, the latest step."),
-            _parameter(
+            parameter("item", "The item of the page that asks, the latest step."),
+            parameter(
                 "items",
                 "Items seen, oldest first, by commas; stand for the session's recorded steps. "
                 f"The latest {settings.ingest.session_max_steps} count.",
             ),
-            _parameter("exclude", "Items not to recommend, by commas."),
-            _parameter("category", "Only items of this category."),
-            _parameter("placement", "Where on the shop's page it is shown; repeated in the reply."),
+            parameter("exclude", "Items not to recommend, by commas."),
+            parameter("category", "Only items of this category."),
+            parameter("placement", "Where on the shop's page it is shown; repeated in the reply."),
         ],
         "responses": {
-            "200": _answer("Items, best first.", "RecommendReply", _RECOMMENDED),
-            "405": _error("Not a GET."),
-            "422": _error("A parameter is wrong or missing; the error names it."),
-            "503": _retry("Neither a model nor a mart exists yet."),
+            "200": answer("Items, best first.", "RecommendReply", _RECOMMENDED),
+            "405": error("Not a GET."),
+            "422": error("A parameter is wrong or missing; the error names it."),
+            "503": retry("Neither a model nor a mart exists yet."),
         },
     }
-
-
-def _parameter(
-    name: str, description: str, example: str | None = None, schema: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    parameter = {
-        "name": name,
-        "in": "query",
-        "required": False,
-        "description": description,
-        "schema": schema or {"type": "string"},
-    }
-    return parameter | ({"example": example} if example else {})
-
-
-def _answer(description: str, struct: str, example: Any) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": _REF.format(name=struct)}}
-    if example is not None:
-        content["example"] = example
-    return {"description": description, "content": {"application/json": content}}
-
-
-def _error(description: str) -> dict[str, Any]:
-    return _answer(description, "ErrorReply", None)
-
-
-def _retry(description: str) -> dict[str, Any]:
-    header = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-    return _error(description) | {"headers": {"Retry-After": header}}

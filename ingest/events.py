@@ -1,16 +1,18 @@
 """A request's body into events: decoded, checked, and accepted or rejected one by one.
 
-A body is decoded in one call where all of it is right, and event by event only where something is
-not, so that one wrong event never costs the others. What an event carries beyond the contract is
-kept as JSON in `extra`.
+Our own JSON is read here, other protocols in `ingest.protocols` by the same rules. A body is
+decoded in one call where all of it is right, and event by event only where something is not, so
+that one wrong event never costs the others. What an event carries beyond the contract is kept as
+JSON in `extra`.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +29,10 @@ _ESCAPE = re.compile(
     rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+
+# Reads one event of a request, by its place there: the event, and whose it is.
+Read = Callable[[int, bytes], tuple[SentEvent, Context]]
+T = TypeVar("T")
 
 _decode_body = msgspec.json.Decoder(SentEvent | list[SentEvent]).decode
 _decode_event = msgspec.json.Decoder(SentEvent).decode
@@ -82,35 +88,81 @@ def decode_events(
 
     `received_at` has a zone. Raises InvalidBody where the body as a whole cannot be read.
     """
-    context = Context(
+    context = request_context(
+        limits=limits, received_at=received_at, ip=ip, user_agent=user_agent, source=source
+    )
+    return decode_json(body, context)
+
+
+def decode_json(body: bytes, context: Context) -> Decoded:
+    """`decode_events` of a request whose context is known. Raises InvalidBody."""
+    try:
+        sent = _decode_body(body)
+    except DECODE_ERRORS:
+        pass
+    else:
+        decoded = decoded_whole(sent if isinstance(sent, list) else [sent], body, context)
+        if decoded is not None:
+            return decoded
+    return decoded_each(
+        _split(body, context.limits), context, lambda _, raw: (_decode_leniently(raw), context)
+    )
+
+
+def request_context(
+    *,
+    limits: IngestSettings,
+    received_at: datetime,
+    ip: str | None,
+    user_agent: str | None,
+    source: str,
+) -> Context:
+    """What a request adds to each of its events; `received_at` has a zone."""
+    return Context(
         limits=limits,
         received_at=received_at.astimezone(UTC),
         ip_prefix=truncated_address(ip) if ip and limits.keep_ip_prefix else None,
         user_agent=user_agent[:_MAX_USER_AGENT] if user_agent else None,
         source=source,
     )
-    decoded = Decoded([], [], context.received_at, source)
+
+
+def on_behalf_of(context: Context, ip: Any) -> Context:
+    """The context of an event that a server sent for the visitor at this address."""
+    if not (isinstance(ip, str) and ip):
+        return context
+    return replace(
+        context, ip_prefix=truncated_address(ip) if context.limits.keep_ip_prefix else None
+    )
+
+
+def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Decoded | None:
+    """All events of a body accepted at once, or None where one is wrong. Raises InvalidBody."""
+    if len(body) > context.limits.max_body_bytes:
+        return None
+    check_count(len(events), context.limits)
     try:
-        sent = _decode_body(body)
-        events = sent if isinstance(sent, list) else [sent]
-    except DECODE_ERRORS:
-        events = None
-    if events is not None and len(body) <= limits.max_body_bytes:
-        _check_count(len(events), limits)
+        accepted = [context.accept(event) for event in events]
+    except (InvalidEvent, RecursionError):
+        return None
+    n_minted = sum(event.event_id is None for event in events)
+    return Decoded(accepted, [], context.received_at, context.source, n_minted)
+
+
+def decoded_each(raws: Sequence[bytes], context: Context, read: Read) -> Decoded:
+    """Every event read by itself, accepted or rejected with its bytes."""
+    decoded = Decoded([], [], context.received_at, context.source)
+    for index, raw in enumerate(raws):
         try:
-            decoded.events = [context.accept(event) for event in events]
-        except InvalidEvent:
-            events = None
-        else:
-            decoded.n_minted = sum(event.event_id is None for event in events)
-            return decoded
-    for index, raw in enumerate(_split(body, limits)):
-        try:
-            event = _decode_leniently(raw)
-            decoded.events.append(context.accept(event))
+            event, its_context = read(index, raw)
+            decoded.events.append(its_context.accept(event))
             decoded.n_minted += event.event_id is None
         except InvalidEvent as error:
             rejection = Rejection(index, error.field, error.message, error.reason)
+            decoded.rejected.append((rejection, raw))
+        except RecursionError:
+            # What could just be read cannot be written: that takes a few more frames.
+            rejection = Rejection(index, "", "the event is nested too deep, flatten it", "too_deep")
             decoded.rejected.append((rejection, raw))
     return decoded
 
@@ -126,7 +178,7 @@ def truncated_address(address: str) -> str | None:
     return str(ip_network((parsed.packed, 24 if parsed.version == 4 else 48), strict=False))
 
 
-def _check_count(n_events: int, limits: IngestSettings) -> None:
+def check_count(n_events: int, limits: IngestSettings) -> None:
     if not n_events:
         raise InvalidBody("empty_batch", "no events, send at least one: `[]`", status=422)
     if n_events > limits.max_batch_events:
@@ -138,8 +190,8 @@ def _check_count(n_events: int, limits: IngestSettings) -> None:
         )
 
 
-def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
-    """The original bytes of each event in a body. Raises InvalidBody."""
+def check_size(body: bytes, limits: IngestSettings) -> None:
+    """Raises InvalidBody where a body is longer than it may be."""
     if len(body) > limits.max_body_bytes:
         raise InvalidBody(
             "body_too_large",
@@ -147,6 +199,11 @@ def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
             f"`{len(body)}`",
             status=413,
         )
+
+
+def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
+    """The original bytes of each event in a body. Raises InvalidBody."""
+    check_size(body, limits)
     start = body.lstrip(b" \t\r\n")[:1]
     try:
         raws = _raw_events(body)
@@ -163,19 +220,25 @@ def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
             f"`{shown(_decode_any(raws[0]))}`",
             status=422,
         )
-    _check_count(len(raws), limits)
+    check_count(len(raws), limits)
     return [bytes(raw) for raw in raws]
 
 
 def _raw_events(body: bytes) -> list[msgspec.Raw]:
-    """The bytes of each event. Browsers cut texts in the middle of an emoji: that is mended."""
+    if body.lstrip().startswith(b"["):
+        return decode_mended(_decode_raws, body)
+    return [decode_mended(_decode_raw, body)]
+
+
+def decode_mended(decode: Callable[[bytes], T], body: bytes) -> T:
+    """The body decoded. Browsers cut texts in the middle of an emoji: that is mended."""
     try:
-        return _decode_raws(body) if body.lstrip().startswith(b"[") else [_decode_raw(body)]
+        return decode(body)
     except msgspec.DecodeError:
         mended = _ESCAPE.sub(_without_lone_surrogate, body)
         if mended == body:
             raise
-        return _raw_events(mended)
+        return decode(mended)
 
 
 def _without_lone_surrogate(escape: re.Match[bytes]) -> bytes:
@@ -188,14 +251,24 @@ def _decode_leniently(raw: bytes) -> SentEvent:
         return _decode_event(raw)
     except DECODE_ERRORS:
         pass
+    return sent_event(fields_of(raw))
+
+
+def fields_of(raw: bytes) -> dict[str, Any]:
+    """One event as the object that it must be. Raises InvalidEvent."""
     try:
-        fields = _decode_any(raw)
+        fields = decode_mended(_decode_any, raw)
     except DECODE_ERRORS as error:
         raise InvalidEvent(
             "", "invalid_json", f"the event is not JSON in UTF-8: `{error}`"
         ) from None
     if not isinstance(fields, dict):
         raise InvalidEvent("", "not_an_object", f"an event must be an object: `{shown(fields)}`")
+    return fields
+
+
+def sent_event(fields: dict[str, Any]) -> SentEvent:
+    """The event of these fields, the unknown of them moved to `extra`. Raises InvalidEvent."""
     known = {key: value for key, value in fields.items() if key in _SENT_FIELDS}
     unknown = {key: value for key, value in fields.items() if key not in _SENT_FIELDS}
     if isinstance(known.get("items"), list):

@@ -149,7 +149,11 @@ class TestOpenApi:
     def test_the_hot_paths_are_described(self, document: dict[str, Any]) -> None:
         events = document["paths"]["/events"]["post"]
         assert set(events["responses"]) == {"202", "400", "405", "413", "415", "422", "503"}
-        assert set(events["requestBody"]["content"]) == {"application/json", "text/plain"}
+        assert set(events["requestBody"]["content"]) == {
+            "application/json",
+            "application/x-ndjson",
+            "text/plain",
+        }
         recommend = document["paths"]["/recommend"]["get"]
         assert [parameter["name"] for parameter in recommend["parameters"]] == [
             "session", "k", "item", "items", "exclude", "category", "placement",

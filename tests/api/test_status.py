@@ -61,8 +61,8 @@ def test_metrics_count_what_happened(shop: TestClient) -> None:
     assert reply.headers["content-type"].startswith("text/plain")
     lines = reply.text.splitlines()
     for line in (
-        "shallop_events_accepted_total 1.0",
-        'shallop_events_rejected_total{reason="unknown_event_name"} 1.0',
+        'shallop_events_accepted_total{source="json"} 1.0',
+        'shallop_events_rejected_total{reason="unknown_event_name",source="json"} 1.0',
         'shallop_requests_total{method="POST",path="/events",status="202"} 1.0',
         'shallop_requests_total{method="other",path="/events",status="405"} 1.0',
         'shallop_requests_total{method="GET",path="/recommend",status="200"} 2.0',

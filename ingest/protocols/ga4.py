@@ -1,0 +1,185 @@
+"""Google Analytics 4, Measurement Protocol: events that servers and apps send.
+
+https://developers.google.com/analytics/devguides/collection/protocol/ga4/reference. Its vocabulary
+is ours; events of it that we have no use for are rejected as `unmapped_event`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ingest.contract import SentEvent
+from ingest.events import (
+    Decoded,
+    InvalidBody,
+    Rejection,
+    check_count,
+    check_size,
+    decode_mended,
+    decoded_each,
+    fields_of,
+    on_behalf_of,
+    sent_event,
+)
+from ingest.protocols.values import (
+    as_amount,
+    as_consent,
+    as_count,
+    as_items,
+    as_text,
+    event_id_from,
+    session_of,
+    take,
+    unmapped,
+)
+from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, shown
+from warehouse.contracts import EVENT_NAMES
+
+SOURCE = "ga4_mp"
+
+EVENTS = {name: name for name in EVENT_NAMES} | {
+    "search": "view_search_results",
+    "screen_view": "page_view",
+}
+# Where an event has our fields, `request` being what was sent beside it; the first that has a value
+# counts.
+FIELDS = {
+    "event_id": ("params.event_id",),
+    "occurred_at": ("timestamp_micros", "request.timestamp_micros"),
+    "visitor_id": ("request.client_id", "request.app_instance_id", "request.user_id"),
+    "user_id": ("request.user_id",),
+    "session_id": ("params.session_id", "params.ga_session_id"),
+    "items": ("params.items",),
+    "item_list_id": ("params.item_list_id",),
+    "recommendation_id": ("params.recommendation_id",),
+    "value": ("params.value",),
+    "currency": ("params.currency",),
+    "page_url": ("params.page_location",),
+    "referrer": ("params.page_referrer",),
+    "user_agent": ("request.user_agent",),
+    "consent": ("request.consent",),
+}
+# Google's codes of what is wrong, by ours; any other is VALUE_INVALID.
+_VALIDATION_CODES = {
+    "missing_event_name": "VALUE_REQUIRED",
+    "missing_items": "VALUE_REQUIRED",
+    "missing_visitor": "VALUE_REQUIRED",
+    "unmapped_event": "NAME_INVALID",
+    "out_of_range": "VALUE_OUT_OF_BOUNDS",
+    "too_long": "VALUE_OUT_OF_BOUNDS",
+    "too_many_items": "EXCEEDED_MAX_ENTITIES",
+    "too_many_events": "EXCEEDED_MAX_ENTITIES",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_encode = msgspec.json.Encoder().encode
+_decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class ValidationMessage(msgspec.Struct, rename="camel"):
+    """What Google's validation server says of one mistake."""
+
+    field_path: str
+    description: str
+    validation_code: str
+
+
+def decode(body: bytes, context: Context) -> Decoded:
+    """The events of a request. Raises InvalidBody."""
+    check_size(body, context.limits)
+    try:
+        parts = decode_mended(_decode_parts, body)
+        events = _decode_raws(parts.pop("events", b"null"))
+    except DECODE_ERRORS as error:
+        raise InvalidBody(
+            "not_events",
+            f'send `{{"client_id": …, "events": […]}}` as JSON: `{error}`',
+            status=400,
+        ) from None
+    check_count(len(events), context.limits)
+    raws = [_encode(parts | {"events": [event]}) if len(events) > 1 else body for event in events]
+    return decoded_each(raws, context, lambda index, raw: _read(index, raw, context))
+
+
+def validation_messages(outcome: Decoded | InvalidBody) -> list[ValidationMessage]:
+    """What is wrong with a request, as /debug/mp/collect says it; empty when nothing is."""
+    if isinstance(outcome, InvalidBody):
+        return [_message("events", outcome.message, outcome.reason)]
+    return [
+        _message(_field_path(rejection), rejection.message, rejection.reason)
+        for rejection, _ in outcome.rejected
+    ]
+
+
+def _message(field_path: str, description: str, reason: str) -> ValidationMessage:
+    code = _VALIDATION_CODES.get(reason, "VALUE_INVALID")
+    return ValidationMessage(field_path, description, code)
+
+
+def _field_path(rejection: Rejection) -> str:
+    """Where in the request a field of ours came from."""
+    name, bracket, rest = rejection.field.partition("[")
+    place = FIELDS.get(name, (name,))[0]
+    if place.startswith("request."):
+        return place.removeprefix("request.")
+    return f"events[{rejection.index}].{place}{bracket}{rest}".rstrip(".")
+
+
+def _read(index: int, raw: bytes, context: Context) -> tuple[SentEvent, Context]:
+    request = fields_of(raw)
+    (event,) = request.pop("events")
+    if not isinstance(event, dict):
+        raise InvalidEvent("", "not_an_object", f"an event must be an object: `{shown(event)}`")
+    event_name = _event_name(event)
+    own_context = on_behalf_of(context, take(request, "ip_override"))
+    sent = _encode(event).decode()
+    fields = event | ({"request": request} if request else {})
+    user_id = as_text(take(fields, *FIELDS["user_id"]))
+    visitor_id = as_text(take(fields, *FIELDS["visitor_id"])) or user_id
+    micros = as_count(take(fields, *FIELDS["occurred_at"]))
+    event_id = event_id_from(SOURCE, take(fields, *FIELDS["event_id"]))
+    if event_id is None and micros is not None:
+        # The protocol has no ids: what is sent again in the same words is the same event.
+        event_id = event_id_from(SOURCE, f"{visitor_id} {micros} {index} {sent}")
+    known = {
+        "event_id": event_id,
+        "event_name": event_name,
+        "occurred_at": _time(micros),
+        "visitor_id": visitor_id,
+        "user_id": user_id,
+        "session_id": session_of(visitor_id, take(fields, *FIELDS["session_id"])),
+        "items": as_items(take(fields, *FIELDS["items"]), {}),
+        "value": as_amount(take(fields, *FIELDS["value"])),
+        "consent": as_consent(take(fields, *FIELDS["consent"])),
+    }
+    for name in ("item_list_id", "recommendation_id", "currency"):
+        known[name] = as_text(take(fields, *FIELDS[name]))
+    for name in ("page_url", "referrer", "user_agent"):
+        known[name] = take(fields, *FIELDS[name])
+    return sent_event(known | {"extra": fields}), own_context
+
+
+def _event_name(event: dict[str, Any]) -> str:
+    name = event.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidEvent(
+            "name", "missing_event_name", f"an event needs its `name` as text: `{shown(name)}`"
+        )
+    if name not in EVENTS:
+        raise unmapped("name", name)
+    return EVENTS[name]
+
+
+def _time(micros: Any) -> datetime | None:
+    if micros is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except (TypeError, OverflowError):
+        raise InvalidEvent(
+            "occurred_at",
+            "bad_timestamp",
+            f"`timestamp_micros` must be whole microseconds since 1970: `{shown(micros)}`",
+        ) from None
