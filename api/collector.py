@@ -28,8 +28,8 @@ SOURCE = "json"  # of JSON that comes in here, as the column `source` names it
 RETRY_AFTER_SECONDS = 5
 
 _encode = msgspec.json.Encoder().encode
-# `sendBeacon` sends text/plain: a type that needs no preflight.
-_JSON_TYPES = ("", "application/json", "text/plain")
+# `sendBeacon` sends text/plain: a type that needs no preflight. `curl --data` names a form.
+_JSON_TYPES = ("", "application/json", "text/plain", "application/x-www-form-urlencoded")
 _NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 

@@ -125,8 +125,9 @@ def _bundle(marts: dict[str, pa.Table], seed: int, folder: Path) -> Path:
     return candidate.folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. Not for longer than a module: while it is open, its loop runs in this thread."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")

@@ -68,7 +68,10 @@ def test_minted_event_ids_are_counted(client: TestClient) -> None:
     assert client.post("/events", json=[event, view("cup")]).json()["minted_event_ids"] == 1
 
 
-@pytest.mark.parametrize("content_type", ["text/plain;charset=UTF-8", "application/json", None])
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain;charset=UTF-8", "application/json", "application/x-www-form-urlencoded", None],
+)
 def test_a_beacon_is_accepted(client: TestClient, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     body = json.dumps(view("mug")).encode()
@@ -78,7 +81,7 @@ def test_a_beacon_is_accepted(client: TestClient, content_type: str | None) -> N
 @pytest.mark.parametrize(
     ("headers", "field"),
     [
-        ({"Content-Type": "application/x-www-form-urlencoded"}, "Content-Type"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, "Content-Type"),
         ({"Content-Type": "application/json", "Content-Encoding": "br"}, "Content-Encoding"),
     ],
 )
