@@ -15,7 +15,7 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVENTS = "events"
 REJECTED = "rejected"
 
@@ -27,7 +27,8 @@ create table collector (id text not null);
 create table stream (
     name text primary key,
     n_in integer not null default 0,   -- rows ever appended, also the last sequence number given
-    n_out integer not null default 0   -- rows shipped
+    n_out integer not null default 0,  -- rows shipped
+    n_folded integer not null default 0  -- rows that the session table has taken in
 ) without rowid;
 create table batch (
     stream text not null,
@@ -48,11 +49,20 @@ create table session (
     key text primary key,
     visitor_id text,
     seen_at integer not null,          -- last event on our clock, microseconds
-    last_at integer not null,          -- last event on the client's clock, microseconds
-    steps text not null
+    steps text not null                -- one JSON array a line, in the order they came
 );
 create index session_visitor on session (visitor_id);
 insert into stream (name) values ('events'), ('rejected')
+"""
+# Live sessions start anew; the events that made them are in the outbox or in raw.
+_FROM_1 = """
+alter table stream add column n_folded integer not null default 0;
+update stream set n_folded = n_in;
+drop table session;
+create table session (
+    key text primary key, visitor_id text, seen_at integer not null, steps text not null
+);
+create index session_visitor on session (visitor_id)
 """
 
 
@@ -169,7 +179,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> str:
     """Make the tables where missing; the collector's id."""
     version = connection.execute("pragma user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, 1, SCHEMA_VERSION):
         raise OutboxBroken(
             f"the outbox at {path} was written by another version of Shallop, its tables have "
             f"version: `{version}`"
@@ -178,7 +188,10 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> str:
         for statement in _TABLES.split(";\n"):
             connection.execute(statement)
         connection.execute("insert into collector values (?)", (uuid4().hex[:12],))
-        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    if version == 1:
+        for statement in _FROM_1.split(";\n"):
+            connection.execute(statement)
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return str(connection.execute("select id from collector").fetchone()[0])
 
 
