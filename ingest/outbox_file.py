@@ -5,8 +5,10 @@ power cut. Rows of `batch` hold JSON lines, numbered `first_seq..last_seq` witho
 stream, never across an hour of `received_at`.
 """
 
+import fcntl
 import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +79,7 @@ class OutboxFile:
         """Open the file, making it with a new `collector_id` where missing. Raises OutboxBroken."""
         self.path = path
         self._idle: deque[sqlite3.Connection] = deque()
+        self._turn = threading.Lock()
         self._inode: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +94,12 @@ class OutboxFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable when left without an error. Raises OutboxBroken."""
         try:
-            with self._borrowed() as connection:
+            with self._borrowed() as connection, self._turn_to_write():
                 connection.execute("begin immediate")
                 self._check_that_it_is_there()
                 yield connection
                 connection.execute("commit")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise OutboxBroken(
                 f"cannot write the outbox at {self.path}, is its disk full or read-only? `{error}`"
             ) from error
@@ -122,6 +125,22 @@ class OutboxFile:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
             self._idle.pop().close()
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Wait for our turn among threads and processes, awake the moment that it comes.
+
+        SQLite itself tries again after sleeps of up to 100 ms.
+        """
+        with self._turn:
+            descriptor = os.open(
+                self.path.with_suffix(".write.lock"), os.O_RDWR | os.O_CREAT, 0o644
+            )
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
