@@ -5,6 +5,8 @@ from rich.table import Table
 from cli.console import console
 from cli.load import Load
 
+_WIDTH = 112  # also where the output goes to a file
+
 
 def show(title: str, rows: dict[str, Load], events: dict[str, int]) -> None:
     """Print each load with its ratio to the first, the floor; `events` a request where not 1."""
@@ -19,4 +21,4 @@ def show(title: str, rows: dict[str, Load], events: dict[str, int]) -> None:
             *(f"{load.percentile_ms(q):.2f}" for q in (50, 90, 99)),
             str(load.n_failed), f"{rate / floor:.2f}",
         )  # fmt: skip
-    console.print(table, crop=False, soft_wrap=True)
+    console.print(table, width=max(console.width, _WIDTH), crop=False)
