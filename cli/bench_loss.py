@@ -103,7 +103,8 @@ def _run(
             senders.stop()
         collectors.stop()
         console.print(
-            f"{dict(collectors.kills)} killed, store killed {store.n_outages} times, "
+            f"{dict(collectors.kills)} killed, {collectors.n_ended} ended on a full disk and were "
+            f"started again, store killed {store.n_outages} times, "
             f"{time.monotonic() - started_at:.0f} s; {len(ledger.sent):,} events sent, "
             f"{len(ledger.acknowledged):,} acknowledged, {ledger.n_again:,} requests sent again "
             f"({ledger.n_refused:,} after a 503)"
@@ -139,7 +140,8 @@ def _harm(
                 f"{collectors.kills.total()} kills, {len(ledger.acknowledged):,} events "
                 f"acknowledged; {name}"
             )
-    time.sleep(2)  # the last started come up
+    for index in range(len(collectors.urls)):
+        collectors.await_ready(index)
 
 
 def _faults(

@@ -36,6 +36,7 @@ class Collectors:
         self.settings = settings
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.kills: Counter[str] = Counter()
+        self.n_ended = 0  # of their own accord
         self._environment = environment
         self._ports = ports
         self._servers: list[subprocess.Popen[bytes]] = []
@@ -54,9 +55,18 @@ class Collectors:
         self._replace(index)
 
     def await_ready(self, index: int) -> None:
-        """Return once a worker takes events. Raises NotReady."""
-        url = self.urls[index]
-        _wait_until(lambda: _answers(f"{url}/readyz"), f"the collector at {url}")
+        """Return once a worker takes events, started again where it ended. Raises NotReady.
+
+        A worker that finds the disk full as it starts ends; a supervisor starts it again.
+        """
+
+        def is_ready() -> bool:
+            if self._servers[index].poll() is not None:
+                self.n_ended += 1
+                self._servers[index] = self._started(self._ports[index])
+            return _answers(f"{self.urls[index]}/readyz")
+
+        _wait_until(is_ready, f"the collector at {self.urls[index]}")
 
     def kill_all(self) -> None:
         for server in self._servers:
