@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, configuration, data, demo, doctor, marts, model, serving
+from cli import (
+    bench,
+    compaction,
+    configuration,
+    data,
+    demo,
+    doctor,
+    marts,
+    model,
+    rejected,
+    serving,
+)
 from cli.console import errors
 
 app = typer.Typer(
@@ -44,6 +55,8 @@ app.command()(model.evaluate)
 app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)
 app.command()(doctor.doctor)
+app.add_typer(rejected.app, name="rejected")
+app.command()(compaction.compact)
 app.add_typer(bench.app, name="bench")
 
 

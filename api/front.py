@@ -8,9 +8,9 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import urandom
 from time import perf_counter
 from typing import Protocol
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -136,7 +136,7 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
-    return uuid4().hex.encode()
+    return urandom(16).hex().encode()
 
 
 async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:

@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.events_accepted = Counter(
             "shallop_events_accepted", "Events made durable and acknowledged, by protocol.",
             ["source"], registry=registry,
@@ -70,9 +71,13 @@ class Metrics:
 
     def observe_request(self, path: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; `path` is a route, never what a client made up."""
-        known = method if method in _METHODS else "other"
-        self.requests.labels(path, known, status).inc()
-        self.request_seconds.labels(path).observe(seconds)
+        key = path, method if method in _METHODS else "other", status
+        found = self._of_route.get(key)
+        if found is None:  # looking labels up costs more than counting
+            found = self.requests.labels(*key), self.request_seconds.labels(path)
+            self._of_route[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def set_model_age(self, created_at: datetime | None) -> None:
         self.model_loaded.set(created_at is not None)

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.compaction import compact_job, compact_schedule, compacted_raw
 from assets.drift import drift_report
 from assets.marts import dbt_models, mart_snapshot
 from assets.raw import raw_events
@@ -21,6 +22,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             raw_events,
+            compacted_raw,
             dbt_models(settings),
             mart_snapshot,
             candidate_model,
@@ -28,8 +30,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             drift_report,
         ],
         asset_checks=[gate],
-        jobs=[refresh_job],
-        schedules=[refresh_schedule(settings)],
+        jobs=[refresh_job, compact_job],
+        schedules=[refresh_schedule(settings), compact_schedule],
         sensors=[refresh_after_events, failure_webhook],
         resources=resources(settings),
         # One process for all steps: a step is short, and starting a process for it costs seconds.

@@ -1,14 +1,23 @@
 """A load generator for `shallop bench`: HTTP/1.1 over keep-alive connections, one at a time each.
 
-Closed loop: a connection sends its next request when the last is answered. It shares the machine
-with the server that it measures, so its figures are comparisons within one run.
+Closed loop: a connection sends its next request when the last is answered, and no request is sent
+twice. Plain sockets, one thread in a process of its own: it shares the machine with the server that
+it measures, so it must cost little, and its figures are comparisons within one run.
 """
 
-import asyncio
+import multiprocessing
+import selectors
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
+
+
+class ServerGone(RuntimeError):
+    """The server closed a connection in the middle of a load."""
 
 
 @dataclass
@@ -29,6 +38,26 @@ class Load:
         return float(np.percentile(self.latencies_ms, q))
 
 
+@dataclass(frozen=True)
+class Template:
+    """A request of fixed length with places (`%012x`) for the numbers that make it unique.
+
+    Each of `per_event` places takes the event's number divided by the place's divisor; a request
+    has `n_events`.
+    """
+
+    text: bytes
+    n_events: int = 0
+    divisors: tuple[int, ...] = ()
+
+    def fill(self, turn: int) -> bytes:
+        if not self.n_events:
+            return self.text
+        first = turn * self.n_events
+        numbers = range(first, first + self.n_events)
+        return self.text % tuple(n // divisor for n in numbers for divisor in self.divisors)
+
+
 def request_bytes(method: str, path: str, host: str, body: bytes = b"") -> bytes:
     """One HTTP/1.1 request, ready to send; with a `body`, as JSON."""
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
@@ -38,44 +67,78 @@ def request_bytes(method: str, path: str, host: str, body: bytes = b"") -> bytes
 
 
 def run_load(
-    host: str, port: int, requests: list[bytes], *, connections: int, seconds: float
+    host: str, port: int, requests: list[Template], *, connections: int, seconds: float
 ) -> Load:
-    """Send `requests` round and round over `connections` for `seconds`."""
-    return asyncio.run(_run(host, port, requests, connections, seconds))
+    """Send `requests` round and round over `connections` for `seconds`. Raises ServerGone."""
+    # Forked before any thread of ours could hold a lock would be luck: spawned.
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        return process.apply(_run, (host, port, requests, connections, seconds))
 
 
-async def _run(
-    host: str, port: int, requests: list[bytes], connections: int, seconds: float
-) -> Load:
+class _Lane:
+    """One connection and the request that it waits for."""
+
+    def __init__(self, address: tuple[str, int], requests: Iterator[bytes]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.requests = requests
+        self.sent_at = 0.0
+        self.reply = b""
+
+    def send(self) -> None:
+        request = next(self.requests)
+        self.sent_at = time.perf_counter()
+        self.socket.sendall(request)
+
+    def receive(self, load: Load) -> bool:
+        """Read what came; whether the reply is whole."""
+        received = self.socket.recv(65_536)
+        if not received:
+            raise ServerGone(f"the server closed the connection after: `{self.reply[:200]!r}`")
+        self.reply += received
+        end = _end_of_reply(self.reply)
+        if end < 0 or len(self.reply) < end:
+            return False
+        load.latencies_ms.append((time.perf_counter() - self.sent_at) * 1e3)
+        load.n_requests += 1
+        load.n_failed += self.reply[9:10] != b"2"
+        self.reply = b""
+        return True
+
+
+def _run(host: str, port: int, requests: list[Template], connections: int, seconds: float) -> Load:
     load = Load()
+    turns = count()
+    filled = (requests[turn % len(requests)].fill(turn) for turn in turns)
     started_at = time.perf_counter()
     deadline = started_at + seconds
-    lanes = (
-        _lane(host, port, requests[lane::connections] or requests, deadline, load)
-        for lane in range(connections)
-    )
-    await asyncio.gather(*lanes)
+    with selectors.EpollSelector() as selector:
+        lanes = [_Lane((host, port), filled) for _ in range(connections)]
+        for lane in lanes:
+            selector.register(lane.socket, selectors.EVENT_READ, lane)
+            lane.send()
+        n_busy = len(lanes)
+        while n_busy:
+            for key, _ in selector.select():
+                lane = key.data
+                if lane.receive(load):
+                    if lane.sent_at < deadline:
+                        lane.send()
+                    else:
+                        n_busy -= 1
+                        selector.unregister(lane.socket)
+                        lane.socket.close()
     load.seconds = time.perf_counter() - started_at
     return load
 
 
-async def _lane(host: str, port: int, requests: list[bytes], deadline: float, load: Load) -> None:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        turn = 0
-        while (sent_at := time.perf_counter()) < deadline:
-            writer.write(requests[turn % len(requests)])
-            turn += 1
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(_content_length(head))
-            load.latencies_ms.append((time.perf_counter() - sent_at) * 1e3)
-            load.n_requests += 1
-            load.n_failed += head[9:10] != b"2"
-    finally:
-        writer.close()
-
-
-def _content_length(head: bytes) -> int:
-    lowered = head.lower()
-    start = lowered.index(b"content-length:") + len(b"content-length:")
-    return int(lowered[start : lowered.index(b"\r\n", start)])
+def _end_of_reply(reply: bytes) -> int:
+    """Length of a whole reply, -1 while its head is not here."""
+    head_end = reply.find(b"\r\n\r\n")
+    if head_end < 0:
+        return -1
+    lowered = reply[:head_end].lower()
+    start = lowered.find(b"content-length:")
+    if start < 0:
+        return head_end + 4
+    return head_end + 4 + int(lowered[start + 15 :].split(b"\r\n", 1)[0])

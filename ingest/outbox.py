@@ -1,8 +1,9 @@
 """The outbox: where accepted events are durable before the collector acknowledges them.
 
 One file per box (`ingest.outbox_file`), opened by every worker process. In each process one thread
-writes: requests that arrive together share one transaction, which also updates the live sessions.
-A transaction is few statements, however many events: Python's lock changes hands at each.
+writes: requests that arrive together share one transaction. Live sessions are read from the outbox
+itself, and folded into a table after the acknowledgement (`ingest.sessions`). A transaction is few
+statements, however many events: Python's lock changes hands at each.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from ingest import sessions
 from ingest.contract import Event
 from ingest.events import Decoded
 from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken, OutboxFile
+from ingest.session_tail import SessionTail
 from ingest.sessions import from_microseconds, microseconds
 from warehouse.settings import IngestSettings
 
@@ -74,9 +76,11 @@ class Outbox:
         self.settings = settings
         self.file = OutboxFile(path)
         self.collector_id = self.file.collector_id
+        self._tail = SessionTail(self.file, settings)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
+        self._n_unfolded = 0
         self._writer = threading.Thread(target=self._write, name="outbox-writer", daemon=True)
         self._writer.start()
 
@@ -99,7 +103,7 @@ class Outbox:
         `key` is a `session_id`; else a `visitor_id`, whose latest session ends after
         `session_gap_seconds` without an event.
         """
-        return sessions.steps(self.file, key, self.settings)
+        return self._tail.items(key)
 
     def depth(self) -> int:
         """Events that wait to be shipped."""
@@ -141,6 +145,7 @@ class Outbox:
             group, is_last = self._next_group()
             if group:
                 _resolve(group, self._commit([request.decoded for request in group]))
+                self._fold()
 
     def _next_group(self) -> tuple[list[_Request], bool]:
         """The requests that wait now, at least one; and whether no more will come."""
@@ -171,10 +176,22 @@ class Outbox:
             failed = OutboxBroken(f"writing the outbox failed: `{error!r}`")
             return [failed] * len(group)
 
+    def _fold(self) -> None:
+        """Keep what is left to fold, and so what a reader has to read, within bounds."""
+        try:
+            while self._n_unfolded >= sessions.FOLD_EVENTS:
+                sessions.fold(self.file, self.settings)
+                self._n_unfolded = sessions.n_unfolded(self.file)
+        except Exception:  # the events are durable: the next group tries again
+            logger.exception("sessions=not_folded n_events=%d", self._n_unfolded)
+
     def _append(
         self, connection: sqlite3.Connection, group: list[Decoded]
     ) -> list[Exception | None]:
-        depth = connection.execute("select sum(n_in - n_out) from stream").fetchone()[0]
+        depth, self._n_unfolded = connection.execute(
+            "select sum(n_in - n_out), sum(iif(name = ?, n_in - n_folded, 0)) from stream",
+            (EVENTS,),
+        ).fetchall()[0]
         limit = self.settings.outbox_limit_events
         outcomes: list[Exception | None] = []
         kept: list[Decoded] = []
@@ -191,7 +208,6 @@ class Outbox:
         rejected = [row for decoded in kept for row in _rejected_rows(decoded)]
         if events:
             self._append_rows(connection, EVENTS, events)
-            sessions.update(connection, events, self.settings)
         if rejected:
             self._append_rows(connection, REJECTED, rejected)
             connection.executemany(

@@ -5,8 +5,10 @@ power cut. Rows of `batch` hold JSON lines, numbered `first_seq..last_seq` witho
 stream, never across an hour of `received_at`.
 """
 
+import fcntl
 import os
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-SCHEMA_VERSION = 1
+from warehouse.store import sync_folder
+
+SCHEMA_VERSION = 2
 EVENTS = "events"
 REJECTED = "rejected"
 
@@ -27,7 +31,8 @@ create table collector (id text not null);
 create table stream (
     name text primary key,
     n_in integer not null default 0,   -- rows ever appended, also the last sequence number given
-    n_out integer not null default 0   -- rows shipped
+    n_out integer not null default 0,  -- rows shipped
+    n_folded integer not null default 0  -- rows that the session table has taken in
 ) without rowid;
 create table batch (
     stream text not null,
@@ -48,11 +53,20 @@ create table session (
     key text primary key,
     visitor_id text,
     seen_at integer not null,          -- last event on our clock, microseconds
-    last_at integer not null,          -- last event on the client's clock, microseconds
-    steps text not null
+    steps text not null                -- one JSON array a line, in the order they came
 );
 create index session_visitor on session (visitor_id);
 insert into stream (name) values ('events'), ('rejected')
+"""
+# Live sessions start anew; the events that made them are in the outbox or in raw.
+_FROM_1 = """
+alter table stream add column n_folded integer not null default 0;
+update stream set n_folded = n_in;
+drop table session;
+create table session (
+    key text primary key, visitor_id text, seen_at integer not null, steps text not null
+);
+create index session_visitor on session (visitor_id)
 """
 
 
@@ -67,12 +81,13 @@ class OutboxFile:
         """Open the file, making it with a new `collector_id` where missing. Raises OutboxBroken."""
         self.path = path
         self._idle: deque[sqlite3.Connection] = deque()
+        self._turn = threading.Lock()
         self._inode: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.transaction() as connection:
                 self.collector_id = _migrate(connection, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             self._inode = path.stat().st_ino
         except OSError as error:
             raise OutboxBroken(f"cannot make the outbox: `{error}`") from error
@@ -81,12 +96,12 @@ class OutboxFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, durable when left without an error. Raises OutboxBroken."""
         try:
-            with self._borrowed() as connection:
+            with self._borrowed() as connection, self._turn_to_write():
                 connection.execute("begin immediate")
                 self._check_that_it_is_there()
                 yield connection
                 connection.execute("commit")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise OutboxBroken(
                 f"cannot write the outbox at {self.path}, is its disk full or read-only? `{error}`"
             ) from error
@@ -112,6 +127,22 @@ class OutboxFile:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
             self._idle.pop().close()
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Wait for our turn among threads and processes, awake the moment that it comes.
+
+        SQLite itself tries again after sleeps of up to 100 ms.
+        """
+        with self._turn:
+            descriptor = os.open(
+                self.path.with_suffix(".write.lock"), os.O_RDWR | os.O_CREAT, 0o644
+            )
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
@@ -169,7 +200,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> str:
     """Make the tables where missing; the collector's id."""
     version = connection.execute("pragma user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    if version not in (0, 1, SCHEMA_VERSION):
         raise OutboxBroken(
             f"the outbox at {path} was written by another version of Shallop, its tables have "
             f"version: `{version}`"
@@ -178,14 +209,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> str:
         for statement in _TABLES.split(";\n"):
             connection.execute(statement)
         connection.execute("insert into collector values (?)", (uuid4().hex[:12],))
-        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    if version == 1:
+        for statement in _FROM_1.split(";\n"):
+            connection.execute(statement)
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return str(connection.execute("select id from collector").fetchone()[0])
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names of new files in it durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,29 +1,89 @@
 """Live session state: the latest items of each session, as the recommender reads them.
 
 A session is known by the client's `session_id`, or, where events carry none, by the `visitor_id`
-until a gap of inactivity. Steps are kept in the order of the marts (`occurred_at`, `event_id`,
+until a gap of inactivity. Steps are read in the order of the marts (`occurred_at`, `event_id`,
 place in the event), so that what is served ranks as what was trained.
+
+State is a fold over the outbox. An event that was appended is part of its session at once: what is
+not folded into the table yet is read from the outbox itself (`SessionTail`). Folding takes a few
+thousand events together, and is done before their rows leave the outbox.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
 
-from ingest.contract import Event
-from ingest.outbox_file import OutboxFile
+from ingest.outbox_file import EVENTS, OutboxFile
 from warehouse.contracts import STEP_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
-# occurred_at in microseconds, event_id, place in the event's items, item_id
+# occurred_at in microseconds, event_id, place in the event's items, item_id. Where a gap ends a
+# session, an event without items is one too, with an empty item_id: it keeps the session alive.
 Step = tuple[int, str, int, str]
+
+FOLD_EVENTS = 2_000
 
 _STEP_EVENT_NAMES = frozenset(STEP_EVENT_NAMES)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_decode_steps = msgspec.json.Decoder(list[Step]).decode
-_encoder = msgspec.json.Encoder()
 _PURGE_ROWS = 2_000
+_STEP_LENGTH = 360  # of the longest step in a row, in characters
+
+_encoder = msgspec.json.Encoder()
+_decode_steps = msgspec.json.Decoder(Step).decode_lines
+
+_UPSERT = """
+insert into session (key, visitor_id, seen_at, steps)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(:rows) where true
+on conflict (key) do update set
+    visitor_id = coalesce(excluded.visitor_id, visitor_id),
+    seen_at = max(seen_at, excluded.seen_at),
+    steps = case
+        when length(steps) < :max_length then steps
+        else substr(steps, -:max_length / 2 + instr(substr(steps, -:max_length / 2), char(10)))
+    end || excluded.steps
+"""
+_TOUCH = """
+update session set
+    visitor_id = coalesce(value ->> 1, visitor_id),
+    seen_at = max(seen_at, value ->> 2),
+    steps = steps || (value ->> 3)
+from json_each(:rows) where session.key = value ->> 0
+"""
+
+
+class _Item(msgspec.Struct, gc=False):
+    item_id: str | None = None
+
+
+class SessionEvent(msgspec.Struct, gc=False):
+    """What a session needs of an event in the outbox."""
+
+    event_id: str
+    event_name: str
+    occurred_at: datetime
+    received_at: datetime
+    session_id: str | None
+    visitor_id: str | None
+    items: list[_Item] | None
+
+
+decode_session_events = msgspec.json.Decoder(SessionEvent).decode_lines
+
+
+@dataclass(slots=True)
+class SessionPart:
+    """What some events add to a session: `seen_at` on our clock, in microseconds."""
+
+    visitor_id: str | None = None
+    seen_at: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def has_items(self) -> bool:
+        return any(step[3] for step in self.steps)
 
 
 def microseconds(moment: datetime) -> int:
@@ -37,97 +97,63 @@ def from_microseconds(passed: int) -> datetime:
     return datetime.fromtimestamp(passed // 1_000_000, UTC).replace(microsecond=passed % 1_000_000)
 
 
-@dataclass
-class LiveSession:
-    """One session's row: times in microseconds, `seen_at` on our clock, `last_at` on theirs."""
-
-    key: str
-    visitor_id: str | None = None
-    seen_at: int = 0
-    last_at: int = 0
-    steps: list[Step] = field(default_factory=list)
-
-    @classmethod
-    def load(
-        cls, key: str, visitor_id: str | None, seen_at: int, last_at: int, steps: str
-    ) -> "LiveSession":
-        return cls(key, visitor_id, seen_at, last_at, _decode_steps(steps))
-
-    def row(self) -> tuple[str, str | None, int, int, str]:
-        """The row as `load` takes it."""
-        steps = _encoder.encode(self.steps).decode()
-        return self.key, self.visitor_id, self.seen_at, self.last_at, steps
-
-    def add(self, event: Event, gap_seconds: int) -> None:
-        """Take in one event; one that belongs to an earlier session of the visitor is passed by."""
-        occurred_at = microseconds(event.occurred_at)
-        if event.session_id is None and self.last_at:
-            gap = gap_seconds * 1_000_000
-            if occurred_at > self.last_at + gap:
-                self.steps.clear()
-            elif occurred_at < self.last_at - gap and occurred_at < self._first_at() - gap:
-                return
-        if event.visitor_id:
-            self.visitor_id = event.visitor_id
-        if occurred_at > self.last_at:
-            self.last_at = occurred_at
-        if event.event_name in _STEP_EVENT_NAMES:
-            for place, item in enumerate(event.items or ()):
-                if item.item_id:
-                    self.steps.append((occurred_at, event.event_id, place, item.item_id))
-
-    def settle(self, seen_at: int, max_steps: int) -> None:
-        """Put the steps in order, after the events received until `seen_at` were added.
-
-        Repeats of an item are collapsed when read, so that a late event can still come between.
-        """
-        self.seen_at = max(self.seen_at, seen_at)
-        if len(self.steps) > 1:
-            self.steps = sorted(set(self.steps))[-2 * max_steps :]
-
-    def _first_at(self) -> int:
-        return min((step[0] for step in self.steps), default=self.last_at)
-
-
-def session_key(event: Event) -> str:
-    """Key of the row that an event belongs to."""
+def session_key(event: SessionEvent) -> str:
+    """Key of the session that an event belongs to."""
     return f"s:{event.session_id}" if event.session_id else f"v:{event.visitor_id}"
 
 
-def update(connection: sqlite3.Connection, events: list[Event], settings: IngestSettings) -> None:
-    """Take `events`, sorted by `received_at`, into the rows of their sessions."""
-    keys = {session_key(event) for event in events}
-    found = connection.execute(
-        "select json_group_array(json_array(key, visitor_id, seen_at, last_at, steps)) "
-        "from session where key in (select value from json_each(?))",
-        (_encoder.encode(list(keys)).decode(),),
-    ).fetchone()[0]
-    known = {row[0]: LiveSession.load(*row) for row in msgspec.json.decode(found)}
-    changed = [session.row() for session in _touched(events, known, settings)]
-    connection.execute(
-        "insert into session (key, visitor_id, seen_at, last_at, steps) "
-        "select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 "
-        "from json_each(?) where true on conflict (key) do update set "
-        "visitor_id = excluded.visitor_id, seen_at = excluded.seen_at, "
-        "last_at = excluded.last_at, steps = excluded.steps",
-        (_encoder.encode(changed).decode(),),
-    )
+def add(parts: dict[str, SessionPart], events: Iterable[SessionEvent]) -> None:
+    """Take `events` into `parts`, by the key of their session."""
+    received_at, seen_at = None, 0
+    for event in events:
+        session_id, visitor_id = event.session_id, event.visitor_id
+        key = session_key(event)
+        part = parts.get(key)
+        if part is None:
+            part = parts[key] = SessionPart()
+        if visitor_id:
+            part.visitor_id = visitor_id
+        if event.received_at != received_at:  # all events of a request have the same
+            received_at = event.received_at
+            seen_at = microseconds(received_at)
+        if seen_at > part.seen_at:
+            part.seen_at = seen_at
+        if event.event_name in _STEP_EVENT_NAMES:
+            occurred_at = microseconds(event.occurred_at)
+            for place, item in enumerate(event.items or ()):
+                if item.item_id:
+                    part.steps.append((occurred_at, event.event_id, place, item.item_id))
+        elif not session_id:
+            part.steps.append((microseconds(event.occurred_at), event.event_id, 0, ""))
 
 
-def steps(file: OutboxFile, key: str, settings: IngestSettings) -> list[str]:
-    """Item ids of the session, else of the visitor's live session, that `key` names."""
-    now = microseconds(datetime.now(UTC))
-    found = file.row(
-        "select steps from session where key = ? and seen_at >= ?",
-        f"s:{key}",
-        now - settings.session_ttl_seconds * 1_000_000,
-    ) or file.row(
-        "select steps from session where visitor_id = ? and seen_at >= ? "
-        "order by seen_at desc limit 1",
-        key,
-        now - settings.session_gap_seconds * 1_000_000,
-    )
-    return _items_of(found[0], settings.session_max_steps) if found else []
+def fold(file: OutboxFile, settings: IngestSettings) -> bool:
+    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is."""
+    with file.transaction() as connection:
+        found = connection.execute(
+            "select last_seq, lines from batch where stream = ? and first_seq > "
+            "(select n_folded from stream where name = ?) order by first_seq",
+            (EVENTS, EVENTS),
+        )
+        parts: dict[str, SessionPart] = {}
+        n_events, folded_to = 0, None
+        for last_seq, lines in found:
+            folded_to, events = last_seq, decode_session_events(lines)
+            add(parts, events)
+            n_events += len(events)
+            if n_events >= FOLD_EVENTS:
+                break
+        found.close()
+        if folded_to is None:
+            return False
+        _store(connection, parts, settings)
+        connection.execute("update stream set n_folded = ? where name = ?", (folded_to, EVENTS))
+    return True
+
+
+def n_unfolded(file: OutboxFile) -> int:
+    """Events in the outbox that are not in the table yet."""
+    return int(file.row("select n_in - n_folded from stream where name = ?", EVENTS)[0])
 
 
 def purge(file: OutboxFile, after_row: int, settings: IngestSettings) -> int:
@@ -152,30 +178,51 @@ def purge(file: OutboxFile, after_row: int, settings: IngestSettings) -> int:
     return int(last_row)
 
 
-def _items_of(steps: str, max_steps: int) -> list[str]:
-    """Item ids of a row's steps, repeats collapsed, the latest `max_steps`."""
+def steps_of_row(steps: str) -> list[Step]:
+    """The steps that a row of the table holds."""
+    return _decode_steps(steps)
+
+
+def items_of(steps: Iterable[Step], max_steps: int, gap_seconds: int | None) -> list[str]:
+    """Item ids in order, repeats collapsed, the latest `max_steps`.
+
+    With `gap_seconds` only of the steps since the last gap as long.
+    """
+    ordered = sorted(set(steps))
+    if gap_seconds is not None:
+        ordered = ordered[_after_last_gap(ordered, gap_seconds * 1_000_000) :]
     items: list[str] = []
-    for *_, item_id in _decode_steps(steps):
-        if not items or items[-1] != item_id:
+    for *_, item_id in ordered:
+        if item_id and (not items or items[-1] != item_id):
             items.append(item_id)
     return items[-max_steps:]
 
 
-def _touched(
-    events: list[Event], known: dict[str, LiveSession], settings: IngestSettings
-) -> list[LiveSession]:
-    """The sessions that `events`, sorted by `received_at`, change, given the rows `known` so far.
+def _after_last_gap(ordered: list[Step], gap: int) -> int:
+    """Index of the first step that follows the last gap."""
+    for index in range(len(ordered) - 1, 0, -1):
+        if ordered[index][0] - ordered[index - 1][0] > gap:
+            return index
+    return 0
 
-    A session without a step is not worth a row until it has one.
+
+def _store(
+    connection: sqlite3.Connection, parts: dict[str, SessionPart], settings: IngestSettings
+) -> None:
+    """Add to the rows of the sessions; one without a step is not worth a row until it has one.
+
+    Steps are put after those that are there, in one statement: rows are put in order when read.
     """
-    changed: dict[str, LiveSession] = {}
-    for event in events:
-        key = session_key(event)
-        session = changed.get(key)
-        if session is None:
-            session = changed[key] = known.get(key) or LiveSession(key)
-        session.add(event, settings.session_gap_seconds)
-    seen_at = microseconds(events[-1].received_at)
-    for session in changed.values():
-        session.settle(seen_at, settings.session_max_steps)
-    return [session for session in changed.values() if session.steps or session.key in known]
+    rows: list[tuple[str, str | None, int, str]] = []
+    touched: list[tuple[str, str | None, int, str]] = []
+    for key in sorted(parts):  # neighbours share pages
+        part = parts[key]
+        row = (key, part.visitor_id, part.seen_at, _encoder.encode_lines(part.steps).decode())
+        (rows if part.has_items else touched).append(row)
+    max_length = 2 * settings.session_max_steps * _STEP_LENGTH
+    if rows:
+        connection.execute(
+            _UPSERT, {"rows": _encoder.encode(rows).decode(), "max_length": max_length}
+        )
+    if touched:
+        connection.execute(_TOUCH, {"rows": _encoder.encode(touched).decode()})

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingest.outbox_file import OutboxFile
+from ingest.outbox_file import EVENTS, OutboxFile
 from ingest.sessions import from_microseconds
 
 # Of JSON lines in one range, so that shipping takes a bounded part of the app's memory.
@@ -79,11 +79,15 @@ def finish(file: OutboxFile, shipment: Shipment) -> None:
 def _next_range(
     connection: sqlite3.Connection, stream: str, max_rows: int
 ) -> tuple[int, int, int] | None:
-    """First and last number, and time, of the rows to ship next, all of one hour."""
+    """First and last number, and time, of the rows to ship next, all of one hour.
+
+    Events that the sessions have not taken in yet stay.
+    """
     batches = connection.execute(
         "select first_seq, last_seq, received_at, length(lines) from batch where stream = ? "
+        "and (stream <> ? or last_seq <= (select n_folded from stream where name = ?)) "
         "order by first_seq",
-        (stream,),
+        (stream, EVENTS, EVENTS),
     )
     first = batches.fetchone()
     if first is None:

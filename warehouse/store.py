@@ -150,7 +150,7 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary, path
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise StoreUnavailable(f"cannot write to the store: {error}") from error
         finally:
@@ -289,7 +289,8 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names of new files in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ingest import shipments
+from ingest import sessions, shipments
 from ingest.events import Decoded
 from ingest.outbox import Outbox, OutboxBroken, OutboxFull
 from warehouse.settings import IngestSettings, Settings
@@ -169,6 +169,24 @@ def test_a_file_of_another_version_is_refused(outbox: Outbox) -> None:
         Outbox(outbox.path, IngestSettings())
 
 
+def test_a_file_of_version_1_is_taken_over_with_its_events(
+    outbox: Outbox, decoded: Decode, sent: Make
+) -> None:
+    outbox.append_now(decoded([sent(), sent()]))
+    outbox.close()
+    with sqlite3.connect(outbox.path) as connection:
+        connection.execute("alter table stream drop column n_folded")
+        connection.execute("alter table session add column last_at integer")
+        connection.execute("pragma user_version = 1")
+    connection.close()
+    again = Outbox(outbox.path, IngestSettings())
+    assert again.depth() == 2
+    again.append_now(decoded(sent(session_id="new")))
+    assert again.session_steps("new") == ["oak-lamp"]
+    assert len(_shipped_ids(again)) == 3
+    again.close()
+
+
 def test_ranges_never_cross_an_hour_and_cover_all(
     settings: Settings, decoded: Decode, sent: Make
 ) -> None:
@@ -208,14 +226,14 @@ def test_a_range_begun_is_the_next_one_until_it_is_finished(
     outbox: Outbox, decoded: Decode, sent: Make
 ) -> None:
     outbox.append_now(decoded([sent(), sent()]))
-    begun = shipments.begin(outbox.file, "events", 100)
+    begun = _begin(outbox, 100)
     outbox.append_now(decoded(sent()))
     assert begun is not None
     assert shipments.begin(outbox.file, "events", 100) == begun
     shipments.finish(outbox.file, begun)
     shipments.finish(outbox.file, begun)
     assert outbox.counts()["shipped"] == 2
-    following = shipments.begin(outbox.file, "events", 100)
+    following = _begin(outbox, 100)
     assert following is not None
     assert (following.first_seq, following.last_seq) == (3, 3)
 
@@ -250,9 +268,15 @@ def _read_lines(process: subprocess.Popen[str], n_lines: int) -> list[str]:
     return [process.stdout.readline().strip() for _ in range(n_lines)]
 
 
+def _begin(outbox: Outbox, max_rows: int) -> shipments.Shipment | None:
+    while sessions.fold(outbox.file, outbox.settings):
+        pass
+    return shipments.begin(outbox.file, "events", max_rows)
+
+
 def _ship_all(outbox: Outbox, max_rows: int = 1000) -> list[shipments.Shipment]:
     ranges = []
-    while shipment := shipments.begin(outbox.file, "events", max_rows):
+    while shipment := _begin(outbox, max_rows):
         ranges.append(shipment)
         shipments.finish(outbox.file, shipment)
     return ranges
@@ -260,7 +284,7 @@ def _ship_all(outbox: Outbox, max_rows: int = 1000) -> list[shipments.Shipment]:
 
 def _shipped_ids(outbox: Outbox) -> list[str]:
     ids = []
-    while shipment := shipments.begin(outbox.file, "events", 1000):
+    while shipment := _begin(outbox, 1000):
         table = shipments.lines_of(outbox.file, shipment)
         ids += [line.split(b'"event_id":"')[1][:36].decode() for line in table.splitlines()]
         shipments.finish(outbox.file, shipment)

@@ -1,0 +1,158 @@
+"""`shallop bench collector`: durable events a second, beside floors that keep nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+import typer
+from fastapi import FastAPI
+
+from cli.bench_table import show
+from cli.console import console, fail
+from cli.load import Load, Template, request_bytes, run_load
+from cli.ports import free_port
+
+BATCH_EVENTS = 100
+SESSION_EVENTS = 10
+
+_NGINX = """
+daemon off; pid {home}/nginx.pid; error_log {home}/error.log; worker_processes {workers};
+events {{ worker_connections 1024; }}
+http {{
+    access_log {home}/access.log;
+    client_body_temp_path {home}; proxy_temp_path {home}; fastcgi_temp_path {home};
+    uwsgi_temp_path {home}; scgi_temp_path {home}; keepalive_requests 1000000000;
+    server {{ listen 127.0.0.1:{port}; location / {{ empty_gif; }} }}
+}}
+"""
+
+
+def collector(
+    seconds: Annotated[float, typer.Option(help="Seconds of load for each row.")] = 5,
+    connections: Annotated[
+        int, typer.Option(min=1, help="Keep-alive connections; an eighth of them for batches.")
+    ] = 64,
+    workers: Annotated[int, typer.Option(help="Worker processes of each server.")] = 1,
+) -> None:
+    """Durable events a second, beside an empty FastAPI route and nginx's `empty_gif`.
+
+    The access log of nginx is the collector of many shops: not durable, not checked.
+    """
+    rows: dict[str, Load] = {}
+    batch = f"POST /events, {BATCH_EVENTS} events"
+
+    def load(name: str, port: int, request: Template, lanes: int = connections) -> None:
+        rows[name] = run_load("127.0.0.1", port, [request], connections=lanes, seconds=seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with _uvicorn("cli.bench_collector:empty_app", "/", home, workers) as port:
+            load("empty FastAPI route", port, Template(_get("/", port)))
+        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if nginx:
+            with _nginx(nginx, home, workers) as port:
+                load("nginx empty_gif, access log", port, Template(_get("/", port)))
+        with _uvicorn("api.app:create_app", "/readyz", home, workers) as port:
+            load("POST /events, 1 event", port, _events(port, 1))
+            load(batch, port, _events(port, BATCH_EVENTS), max(1, connections // 8))
+            kept = httpx.get(f"http://127.0.0.1:{port}/status").json()["collector"]["accepted"]
+    acknowledged = rows["POST /events, 1 event"].n_requests + BATCH_EVENTS * rows[batch].n_requests
+    show(f"Collector, {workers} worker(s)", rows, {batch: BATCH_EVENTS})
+    console.print(f"acknowledged {acknowledged:,} events, durable in the outbox {kept:,}")
+    if not nginx:
+        console.print("nginx is not installed: no row for its access-log pixel", style="yellow")
+    if kept != acknowledged:
+        fail("the outbox has not what was acknowledged")
+
+
+def empty_app() -> FastAPI:
+    """The floor: a FastAPI route that does nothing."""
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/")
+    async def empty() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+def _get(path: str, port: int) -> bytes:
+    return request_bytes("GET", path, f"127.0.0.1:{port}")
+
+
+def _events(port: int, n_events: int) -> Template:
+    """A request of events, each with an id of its own, in sessions of SESSION_EVENTS."""
+    event = {
+        "event_id": "00000000-0000-4000-8000-%012x",
+        "event_name": "view_item",
+        "occurred_at": datetime.now(UTC).isoformat(),
+        "session_id": "bench-%012x",
+        "visitor_id": "bench-%012x",
+        "items": [{"item_id": "item-%012x", "item_name": "Oak Table", "price": 49.5}],
+        "page_url": "https://shop.example/p/oak-table",
+    }
+    sent = [event] * n_events if n_events > 1 else event
+    body = msgspec.json.encode(sent)
+    places = body.count(b"%012x")
+    request = request_bytes("POST", "/events", f"127.0.0.1:{port}", body % ((0,) * places))
+    head = request[: request.index(b"\r\n\r\n") + 4]
+    # Ids of single events differ from those of batches by a place that batches fill otherwise.
+    if n_events == 1:
+        body = body.replace(b"-4000-8000-", b"-4000-9000-")
+    return Template(head + body, n_events, (1, SESSION_EVENTS, SESSION_EVENTS, 1_000_000))
+
+
+@contextmanager
+def _uvicorn(factory: str, path: str, home: Path, workers: int) -> Iterator[int]:
+    """An app under uvicorn, as `shallop serve` runs it, with state in `home`; gives its port."""
+    port = free_port(18_500)
+    command = [
+        sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port),
+        "--workers", str(workers), "--log-level", "warning", "--no-access-log",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "SHALLOP_HOME": str(home),
+        "SHALLOP_LOG_LEVEL": "WARNING",
+        "SHALLOP_INGEST__OUTBOX_LIMIT_EVENTS": "1000000000",
+    }
+    with _running(command, environment, f"http://127.0.0.1:{port}{path}"):
+        yield port
+
+
+@contextmanager
+def _nginx(nginx: str, home: Path, workers: int) -> Iterator[int]:
+    port = free_port(18_500)
+    configuration = home / "nginx.conf"
+    configuration.write_text(_NGINX.format(home=home, workers=workers, port=port))
+    command = [nginx, "-c", str(configuration), "-p", str(home)]
+    with _running(command, dict(os.environ), f"http://127.0.0.1:{port}/"):
+        yield port
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], url: str) -> Iterator[None]:
+    server = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1])
+    try:
+        for _ in range(300):
+            try:
+                if httpx.get(url).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        else:
+            fail(f"no answer within 30 s from: `{' '.join(command)}`")
+        yield
+    finally:
+        server.terminate()
+        server.wait(timeout=120)
