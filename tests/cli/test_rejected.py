@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     outbox.append_now(
         decode_events(
             msgspec.json.encode(sent), limits=settings.ingest, received_at=datetime.now(UTC),
-            ip=None, user_agent=None, source="events",
+            ip=None, user_agent=None, source="json",
         )
     )  # fmt: skip
     Flusher(outbox, open_store(settings), settings.ingest).flush_once()
