@@ -46,8 +46,8 @@ class Shop(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A shop's pages on an origin of their own, which the app allows."""
+def shop(tmp_path: Path) -> Iterator[str]:
+    """A shop's pages on an origin of their own."""
     library = LIBRARIES / "analytics-next" / "dist" / "umd"
     if not library.is_dir():
         pytest.skip("no browser clients here (npm install --no-package-lock in tests/clients)")
@@ -58,9 +58,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     handler = functools.partial(Shop, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        origin = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("SHALLOP_SERVING__CORS_ORIGINS", json.dumps([origin]))
-        yield origin
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
@@ -158,13 +156,19 @@ def test_segment_for_node(settings: Settings, store: ObjectStore) -> None:
     ]
 
 
+def _allowing(origin: str, settings: Settings) -> Settings:
+    """The settings with pages of `origin` allowed to call the app."""
+    serving = settings.serving.model_copy(update={"cors_origins": (origin,)})
+    return settings.model_copy(update={"serving": serving})
+
+
 @pytest.mark.parametrize("how", ["", "&batching"], ids=["single", "batching"])
 def test_segment_for_browsers(
     shop: str, page: Page, settings: Settings, store: ObjectStore, how: str
 ) -> None:
     paths: list[str] = []
     page.on("requestfinished", lambda sent: "/v1/" in sent.url and paths.append(sent.url[-5:]))
-    with running(settings) as (port, _):
+    with running(_allowing(shop, settings)) as (port, _):
         page.goto(f"{shop}/segment_browser.html?api=127.0.0.1:{port}{how}")
         assert len(set(page.evaluate("window.sent"))) == 7
         wait_for(lambda: _n_kept(port) == 7)
