@@ -68,8 +68,9 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_until_ready(server.endpoint, process)
         yield server.endpoint
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        # Nothing of it is kept, and after many tests it takes its time to end by itself.
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
