@@ -13,12 +13,11 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /app
 
 # What changes rarely first: the dependencies are one layer, kept until a pin moves.
-COPY pyproject.toml constraints.txt torch_index.py README.md LICENSE ./
+COPY pyproject.toml constraints.txt torch_index.py ./
 RUN index=$([ "$TORCH" = cuda ] || python3 torch_index.py) \
-    && mkdir -p api assets cli ingest models warehouse && touch shallop.py \
-    && python3 -m pip install --constraint constraints.txt ${index:+--extra-index-url "$index"} . \
-    && python3 -m pip uninstall --yes shallop \
-    && rm -rf api assets cli ingest models warehouse build *.egg-info
+    && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt \
+    && python3 -m pip install --constraint constraints.txt ${index:+--extra-index-url "$index"} \
+        --requirement /tmp/requirements.txt
 
 COPY . .
 RUN python3 -m pip install --no-deps --editable .
