@@ -27,14 +27,14 @@ from assets.project import (
 )
 from cli.console import console, fail
 from cli.local_s3 import LocalS3
-from cli.loss_faults import Collectors, S3Server, fill_disk, small_disk
+from cli.loss_faults import Collectors, NotReady, S3Server, fill_disk, small_disk
 from cli.loss_ledger import Clients, Ledger, Verdict
 from cli.ports import free_port, free_s3_ports
 from warehouse.layout import RAW_EVENTS
 from warehouse.settings import IngestSettings, Settings, StorageSettings
 from warehouse.store import open_store
 
-_DISK_MEGABYTES = 64
+_DISK_MEGABYTES = 256  # the WAL takes 32, what waits while the store is down the more
 _MAX_SHOWN = 20
 
 
@@ -61,8 +61,11 @@ def loss(
                     "worker's files instead",
                     style="yellow",
                 )
-            verdicts = _run(Path(folder), home, is_small, Random(seed), kills, workers, clients,
-                            pause_seconds)  # fmt: skip
+            try:
+                verdicts = _run(Path(folder), home, is_small, Random(seed), kills, workers,
+                                clients, pause_seconds)  # fmt: skip
+            except NotReady as error:
+                fail(str(error))
     for place, verdict in verdicts.items():
         console.print(
             f"{place}: {len(verdict.lost)} lost / {len(verdict.duplicated)} duplicated"

@@ -66,7 +66,10 @@ class Collectors:
                 self._servers[index] = self._started(self._ports[index])
             return _answers(f"{self.urls[index]}/readyz")
 
-        _wait_until(is_ready, f"the collector at {self.urls[index]}")
+        try:
+            _wait_until(is_ready, f"the collector at {self.urls[index]}")
+        except NotReady as error:
+            raise NotReady(f"{error}: `{_said(f'{self.urls[index]}/readyz')}`") from None
 
     def kill_all(self) -> None:
         for server in self._servers:
@@ -202,6 +205,13 @@ def _answers(url: str) -> bool:
         return httpx.get(url, trust_env=False, timeout=2.0).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def _said(url: str) -> str:
+    try:
+        return httpx.get(url, trust_env=False, timeout=2.0).text
+    except httpx.HTTPError as error:
+        return repr(error)
 
 
 def _wait_until(is_ready: Callable[[], bool], what: str) -> None:
