@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -230,3 +231,22 @@ def steps_of(session: list[Event]) -> tuple[tuple[int, str, str, datetime], ...]
             if thing["item_id"] and not (steps and steps[-1][1] == thing["item_id"]):
                 steps.append((len(steps), thing["item_id"], one["event_name"], one["occurred_at"]))
     return tuple(steps)
+
+
+def test_an_object_that_lands_after_staging_was_built_fails_nothing_a_lost_event_does(
+    open_shop: Callable[..., Any], event: Callable[..., Event]
+) -> None:
+    shop = open_shop()
+    shop.land([event(f"early-{n}", n, visitor_id="v", items=["a"]) for n in range(3)])
+    shop.build()
+    shop.land([event("landed-meanwhile", 9, visitor_id="v", items=["b"])])
+    check = ("", "--select", "staging_holds_every_raw_event_once")
+    shop.build(*check)
+    with duckdb.connect(str(shop.settings.warehouse_path)) as connection:
+        (table,) = connection.execute(
+            "select table_schema || '.' || table_name from information_schema.tables "
+            "where table_name = 'stg_shop__events'"
+        ).fetchall()[0]
+        connection.execute(f"delete from {table} where event_id = 'early-1'")
+    with pytest.raises(AssertionError, match="staging_holds_every_raw_event_once"):
+        shop.build(*check)
