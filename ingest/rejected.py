@@ -20,9 +20,9 @@ from warehouse.layout import RAW_REJECTED
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
 
-# Rejected by POST /events: their bytes are one event as that takes it. Those of other protocols
-# are listed and shown, not yet replayed.
-REPLAYABLE_SOURCES = frozenset({"json", "ndjson"})
+# Rejected by POST /events, or by a direct replay in its place: their bytes are one event as that
+# takes it. Those of other protocols are listed and shown, not yet replayed.
+REPLAYABLE_SOURCES = frozenset({"json", "ndjson", "replay"})
 
 _NAMESPACE = UUID("6d1a4c0e-5b0f-4c0b-9f4e-6f2b5d3a7c11")
 _NAME = re.compile(r"/date=(?P<day>[\d-]+)/.*/(?P<collector>[^/-]+)-(?P<first>\d+)-\d+\.parquet$")

@@ -30,7 +30,7 @@ from warehouse.layout import RAW_EVENTS, RAW_REJECTED, import_key, raw_key
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
 
-OBJECT_ROWS = 200_000
+OBJECT_ROWS = 100_000
 OBJECT_BYTES = 128_000_000  # of Arrow, before compression
 
 _encode = msgspec.json.Encoder().encode

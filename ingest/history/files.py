@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ _KINDS: dict[str, Literal["text", "json", "parquet"]] = {
     ".parquet": "parquet",
 }
 _COMPRESSIONS = (".gz", ".zst")
+_N_FIRST = 500
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -93,14 +94,19 @@ def expand(names: Iterable[Path]) -> list[Path]:
 
 
 def columns(path: Path, layout: Layout = HEADED) -> list[str]:
-    """Names of a file's columns; of JSON lines the keys of the first. Raises UnreadableFile."""
+    """Names of a file's columns; of JSON lines the keys of the first. Raises UnreadableFile.
+
+    A key that no row has among the first `_N_FIRST` is not known here, and is read all the same.
+    """
     with _explained(path):
         kind = known_kind(path)
         if kind == "parquet":
             return list(pq.read_schema(path).names)
         if kind == "text":
             return list(layout.names) or _header(path, layout)
-        return list(next(_json_rows(path, Tally(), strict=True), {}))
+        first = islice(_json_rows(path, Tally(), strict=True), 1)
+        rest = islice(_json_rows(path, Tally()), 1, _N_FIRST)
+        return list(dict.fromkeys(chain.from_iterable((*first, *rest))))
 
 
 def frames(

@@ -28,6 +28,8 @@ from warehouse.settings import IngestSettings
 SOURCE = "replay"  # of events that came in this way, as the column `source` names it
 
 _IDS = ("visitor_id", "user_id", "session_id", "item_list_id", "recommendation_id", "currency")
+# Of which the collector takes empty text for none.
+_EMPTY_IS_NONE = ("visitor_id", "user_id", "session_id", "user_agent")
 _TEXTS = ("user_agent", "consent")
 _URLS = ("page_url", "referrer")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -84,7 +86,7 @@ class Gate:
 
     def _as_raw(self, frame: pl.DataFrame) -> pa.Table:
         """Accepted events with what the collector adds."""
-        nullable = {name: pl.when(pl.col(name) != "").then(pl.col(name)) for name in _IDS[:3]}
+        nullable = {name: pl.when(pl.col(name) != "").then(pl.col(name)) for name in _EMPTY_IS_NONE}
         added = {
             "received_at": pl.lit(self._context.received_at).cast(FIELDS["occurred_at"]),
             "ip_prefix": pl.lit(None, pl.String),

@@ -5,7 +5,7 @@ Every mistake is said with the file, the key, what was given, and the nearest th
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,22 +36,21 @@ def load(path: Path) -> tuple[Format, str]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidMapping(f"cannot read the mapping file `{path}`: {error}") from None
     try:
-        return _format(told), text
+        return _format(told, path), text
     except InvalidMapping as error:
         raise InvalidMapping(f"`{path}`: {error}") from None
 
 
-def _format(told: dict[str, Any]) -> Format:
+def _format(told: dict[str, Any], path: Path) -> Format:
     _known("", told, _TABLES)
     layout = _layout(told.get("file", {}))
     mapping = _mapping(told)
-    needed = set(mapping.columns())
 
     def role_of(names: list[str]) -> str:
-        for column in needed:
+        for key, column in _named(mapping):
             if not {column, column.split(".")[0]} & set(names):
                 raise InvalidMapping(
-                    f"the mapping names a column that the files have not{_near(column, names)}: "
+                    f"`{path}`: `{key}` names a column that a file has not{_near(column, names)}: "
                     f"`{column}`"
                 )
         return "rows"
@@ -101,6 +100,15 @@ def _mapping(told: dict[str, Any]) -> TableMapping:
         skip=tuple(_skip(n, rule) for n, rule in enumerate(told.get("skip", []), 1)),
         keeps_rest=keeps_rest,
     )
+
+
+def _named(mapping: TableMapping) -> Iterator[tuple[str, str]]:
+    """Each key of the file that names a column, and the column."""
+    for table, fields in (("event", mapping.fields), ("items", mapping.items)):
+        for name, place in fields.items():
+            yield from ((f"{table}.{name}", column) for column in place.columns)
+    yield from (("group.by", column) for column in mapping.group_by)
+    yield from (("skip", rule.column) for rule in mapping.skip)
 
 
 def _place(key: str, value: Any) -> From:
