@@ -129,6 +129,8 @@ def _batches(
 
 
 def _bodies(history: History, survey: Survey, n_done: int) -> Iterator[bytes]:
+    if n_done >= survey.n_events:
+        return
     for frame in history.events(survey):
         if n_done >= frame.height:
             n_done -= frame.height

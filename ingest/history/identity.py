@@ -26,6 +26,10 @@ _NAMESPACE = UUID("0f6e8d0a-6a0e-5b3c-9d0f-6f2a4c1e7b52")
 _PARTS_BITS = 6
 _NAMED = [name for name in FIELDS if name != "event_id"]
 
+_UUID_LENGTH = 36
+_DIGITS = [place for place in range(_UUID_LENGTH) if place not in (8, 13, 18, 23)]
+_HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+
 Hashes = NDArray[np.uint64]
 
 
@@ -93,7 +97,7 @@ class Ids:
             return frame
         is_new = names.is_not_null()
         texts = self._numbered(names.drop_nulls())
-        made = pl.Series(_uuids(self._namespace, texts), dtype=pl.String)
+        made = pl.Series(uuids_of(self._namespace, texts), dtype=pl.String)
         ids = frame["event_id"].scatter(is_new.arg_true(), made)
         return frame.with_columns(ids.alias("event_id"))
 
@@ -114,20 +118,16 @@ class Ids:
         return texts
 
 
-def _uuids(namespace: bytes, texts: list[str]) -> list[str]:
+def uuids_of(namespace: bytes, texts: list[str]) -> list[str]:
     """UUIDs of version 5, as `uuid.uuid5` makes them."""
-    seed = sha1(namespace, usedforsecurity=False)
-    digests = bytearray()
-    for text in texts:
-        one = seed.copy()
-        one.update(text.encode())
-        digests += one.digest()[:16]
-    octets = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16).copy()
+    digests = b"".join(
+        [sha1(namespace + text.encode(), usedforsecurity=False).digest() for text in texts]
+    )
+    octets = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 20)[:, :16].copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x50
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80
-    hexes = octets.tobytes().hex()
-    return [
-        f"{hexes[i : i + 8]}-{hexes[i + 8 : i + 12]}-{hexes[i + 12 : i + 16]}-"
-        f"{hexes[i + 16 : i + 20]}-{hexes[i + 20 : i + 32]}"
-        for i in range(0, len(hexes), 32)
-    ]
+    digits = np.full((len(texts), _UUID_LENGTH), ord("-"), dtype=np.uint8)
+    digits[:, _DIGITS[::2]] = _HEX[octets >> 4]
+    digits[:, _DIGITS[1::2]] = _HEX[octets & 0x0F]
+    joined = digits.tobytes().decode("ascii")
+    return [joined[at : at + _UUID_LENGTH] for at in range(0, len(joined), _UUID_LENGTH)]

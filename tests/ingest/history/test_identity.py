@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.history.identity import Repeats
+from ingest.history.identity import Repeats, namespace_of, uuids_of
 
 Read = Callable[..., Any]
 GOLDEN = [
@@ -98,3 +98,9 @@ def test_repeats_are_those_that_come_more_than_once(values: list[int], n_batches
         repeats.add(batch)
     expected = sorted(value for value, n in Counter(values).items() if n > 1)
     assert repeats.found().tolist() == expected
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
+def test_ids_are_those_of_the_standard(texts: list[str]) -> None:
+    namespace = namespace_of("shallop")
+    assert uuids_of(namespace, texts) == [str(uuid5(UUID(bytes=namespace), text)) for text in texts]
