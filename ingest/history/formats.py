@@ -91,7 +91,7 @@ def detected(files: list[Path], formats: Mapping[str, Format]) -> Format:
     named = {file: columns(file) for file in files}
     for form in formats.values():
         roles = {form.role_of(names) for names in named.values()}
-        if None not in roles and form.events & roles:
+        if None not in roles and any(role in form.events for role in roles):
             return form
     seen = "; ".join(f"`{file}` has: {listed(names)}" for file, names in named.items())
     known = "".join(f"\n  {form.name}: {form.expects}" for form in formats.values())

@@ -88,7 +88,7 @@ class Ids:
     def __init__(self, format_name: str, repeated: Hashes) -> None:
         self._namespace = namespace_of(format_name)
         self._repeated = repeated
-        self._seen: Counter[str] = Counter()
+        self._seen: Counter[bytes] = Counter()
 
     def given(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with an id for every event."""
@@ -111,8 +111,9 @@ class Ids:
             return texts
         for row in np.flatnonzero(self._repeated[places] == hashes):
             text = texts[row]
-            n_before = self._seen[text]
-            self._seen[text] += 1
+            said = sha1(text.encode(), usedforsecurity=False).digest()
+            n_before = self._seen[said]
+            self._seen[said] += 1
             if n_before:
                 texts[row] = f"{text}#{n_before}"
         return texts
