@@ -114,6 +114,11 @@ class Sender:
             _count(reply, outcome)
         elif reply.status_code in (413, 422):
             _count_refused(reply, len(batch), outcome)
+        elif reply.status_code in (401, 403):
+            raise CollectorUnreachable(
+                f"the collector at {self._url} wants a key that it knows, give one with --key or "
+                f"SHALLOP_KEY; it answered {reply.status_code}: `{reply.text[:300]}`"
+            )
         else:
             raise CollectorUnreachable(
                 f"the collector at {self._url} answered {reply.status_code}, is this the app's "

@@ -239,6 +239,18 @@ def test_a_rate_is_kept(collector: Any, replay: Replay, tmp_path: Path) -> None:
     assert collector.requested_at[-1] - began_at >= 1.0
 
 
+def test_a_key_is_sent_and_one_that_is_refused_is_named(
+    collector: Any, replay: Replay, tmp_path: Path
+) -> None:
+    ROWS.write_parquet(tmp_path / "events.parquet")
+    replay(tmp_path / "events.parquet", key="sk-1")
+    assert collector.headers[-1][b"authorization"] == b"Bearer sk-1"
+    assert collector.headers[-1][b"user-agent"] == b""
+    collector.troubles = [401]
+    with pytest.raises(CollectorUnreachable, match=r"--key .* answered 401"):
+        replay(tmp_path / "events.parquet")
+
+
 def test_progress_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     progress = Progress(tmp_path / "new", "digest", "url")
     progress.advance(5, 3, Counter(bad=2))

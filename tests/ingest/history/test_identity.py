@@ -90,6 +90,7 @@ def test_an_event_with_an_id_keeps_it(read: Read, tmp_path: Path) -> None:
     assert whole.events[2]["session_id"] == 7, "what is wrong is for the collector to say"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=200), st.integers(1, 5))
 def test_repeats_are_those_that_come_more_than_once(values: list[int], n_batches: int) -> None:
     values = values + values[: len(values) // 3]
@@ -100,6 +101,7 @@ def test_repeats_are_those_that_come_more_than_once(values: list[int], n_batches
     assert repeats.found().tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
 def test_ids_are_those_of_the_standard(texts: list[str]) -> None:
     namespace = namespace_of("shallop")
