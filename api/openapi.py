@@ -150,10 +150,17 @@ def _events(settings: Settings) -> dict[str, Any]:
                 f"More than {limits.max_body_bytes} bytes or {limits.max_batch_events} events."
             ),
             "415": error("None of these media types, or compressed otherwise than by gzip."),
-            "422": answer("No event was accepted.", "NothingAccepted", None),
+            "422": _nothing_accepted(),
             "503": retry("The outbox is full or broken; nothing of the request was kept."),
         },
     }
+
+
+def _nothing_accepted() -> dict[str, Any]:
+    """Where no event could be told apart there is none to say anything of."""
+    shapes = [{"$ref": REF.format(name=name)} for name in ("NothingAccepted", "ErrorReply")]
+    content = {"application/json": {"schema": {"anyOf": shapes}}}
+    return {"description": "No event was accepted.", "content": content}
 
 
 def _recommend(settings: Settings) -> dict[str, Any]:

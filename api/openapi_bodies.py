@@ -131,7 +131,6 @@ def ga4_web_parameters() -> dict[str, str]:
     """Query parameters of /g/collect by name, and what each is."""
     ours = {place: field for field, places in ga4_web.FIELDS.items() for place in places}
     return {
-        "v": "Version of the protocol, `2`.",
         "tid": "The shop's measurement id; not looked at.",
         "en": "Name of the event, in the words of GA4.",
         **{place: f"`{field}` of the event." for place, field in ours.items()},

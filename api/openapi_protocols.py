@@ -24,6 +24,7 @@ _GA4 = {
     "timestamp_micros": 1769860800000000,
     "events": [{"name": "view_item", "params": {"items": [{"item_id": "mug-blue"}]}}],
 }
+_VERSION = parameter("v", "Version of the protocol.", "2", {"enum": ["2"]}) | {"required": True}
 _REJECTED = "Events that are rejected, or that no event of ours stands for, are kept and counted."
 
 
@@ -75,8 +76,11 @@ def _ga4_web(refusals: dict[str, Any], method: str) -> dict[str, Any]:
         "description": "One event in the query, or one a line of the body over what the query says "
         f"of all. Acknowledged once durable. {_REJECTED}",
         "parameters": [
-            parameter(name, description)
-            for name, description in bodies.ga4_web_parameters().items()
+            _VERSION,
+            *(
+                parameter(name, description)
+                for name, description in bodies.ga4_web_parameters().items()
+            ),
         ],
         "responses": {"204": {"description": "The accepted events are durable."}, **refusals},
     }
