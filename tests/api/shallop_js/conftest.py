@@ -30,7 +30,7 @@ def shop(
         promote(store, bundles[0])
         with running(settings, flush_interval_seconds=0.05) as (port, _):
             site.shallop = f"http://127.0.0.1:{port}"
-            yield Shop(site, store)
+            yield Shop(site, store, settings.home.parent / "server.log")
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from tests.api.shallop_js.visit import (
     Shop,
 )
 
+SCRIPTS = {"/shallop.js", "/shallop-carousel.js"}
+
 
 class TestConsent:
     def test_denied_stores_and_sends_nothing(
         self, shop: Shop, visit: Open, context: BrowserContext
     ) -> None:
+        n_before = len(shop.served())
         open_page = visit(shop.site.add("/denied", CAROUSEL, consent="denied", cookie=""))
         page = open_page.page
         expect(page.locator("shallop-carousel")).to_be_hidden()
@@ -28,6 +31,9 @@ class TestConsent:
         page.goto(f"{shop.site.origin}/elsewhere")
         page.goto(f"{shop.site.origin}/denied")
         assert open_page.asked == []
+        assert {path for _, path in shop.served()[n_before:]} == SCRIPTS
+        assert page.evaluate("indexedDB.databases()") == []
+        assert page.evaluate("caches.keys()") == []
         assert open_page.stored() == []
         assert context.cookies() == []
 

@@ -4,9 +4,11 @@ What counts as arrived is what the collector has made durable, read from raw.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,9 +26,14 @@ CAROUSEL = '<shallop-carousel k="4" placement="home" href="/p/{item_id}"></shall
 class Shop:
     """The shop's site, the app behind it, and what became of the events."""
 
-    def __init__(self, site: ShopSite, store: ObjectStore) -> None:
+    def __init__(self, site: ShopSite, store: ObjectStore, log: Path) -> None:
         self.site = site
         self._store = store
+        self._log = log
+
+    def served(self) -> list[tuple[str, str]]:
+        """Method and path of each request that the app's server has logged."""
+        return re.findall(r'"([A-Z]+) (/[^ ?"]*)[^"]* HTTP', self._log.read_text())
 
     def raw(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
