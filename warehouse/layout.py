@@ -5,6 +5,7 @@ from datetime import datetime
 RAW_EVENTS = "raw/events"
 RAW_REJECTED = "raw/rejected"
 RAW_IMPORTS = "raw/imports"
+RAW_REPLAYED = "raw/replayed"
 MARTS = "marts"
 LATEST_MARTS = f"{MARTS}/latest.json"
 MODELS = "models"
@@ -27,6 +28,11 @@ def raw_key(
 def import_key(import_id: str) -> str:
     """When an import of history was begun, and of which files."""
     return f"{RAW_IMPORTS}/{import_id}.json"
+
+
+def replayed_key(replayed_at: datetime, name: str) -> str:
+    """Note of the rejected rows that one run of a replay has sent again."""
+    return f"{RAW_REPLAYED}/date={replayed_at:%Y-%m-%d}/{name}.json"
 
 
 def mart_key(snapshot_id: str, mart: str) -> str:

@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.flusher import RawConflict
-from ingest.history.gate import SOURCE, Gate, Judged
+from ingest.history.gate import Gate, Judged
 from ingest.history.history import History, Survey
 from ingest.history.report import Report
+from ingest.protocols.routes import REPLAY_SOURCE
 from warehouse.compaction import RawObject
 from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, import_key, raw_key
@@ -172,7 +173,7 @@ def _received_at(store: ObjectStore, import_id: str, history: History) -> dateti
 
 def _rejected_table(judged: Judged, received_at: datetime) -> pa.Table:
     rows = [
-        {"received_at": received_at, "source": SOURCE, "reason": one.reason,
+        {"received_at": received_at, "source": REPLAY_SOURCE, "reason": one.reason,
          "message": one.message, "body": one.body}
         for one in judged.refused
     ]  # fmt: skip

@@ -16,6 +16,7 @@ import pyarrow as pa
 from ingest.contract import Event, to_arrow
 from ingest.events import InvalidBody, decode_json, request_context
 from ingest.history.frame import FIELDS, bodies
+from ingest.protocols.routes import REPLAY_SOURCE
 from ingest.rules import Context
 from warehouse.contracts import (
     EVENT_NAMES,
@@ -24,8 +25,6 @@ from warehouse.contracts import (
     RAW_EVENT_SCHEMA,
 )
 from warehouse.settings import IngestSettings
-
-SOURCE = "replay"  # of events that came in this way, as the column `source` names it
 
 _IDS = ("visitor_id", "user_id", "session_id", "item_list_id", "recommendation_id", "currency")
 # Of which the collector takes empty text for none.
@@ -59,7 +58,7 @@ class Gate:
 
     def __init__(self, limits: IngestSettings, received_at: datetime) -> None:
         self._context: Context = request_context(
-            limits=limits, received_at=received_at, ip=None, user_agent=None, source=SOURCE
+            limits=limits, received_at=received_at, ip=None, user_agent=None, source=REPLAY_SOURCE
         )
         self._is_right = reduce(and_, _rules(limits, received_at)).fill_null(False)
 
@@ -90,7 +89,7 @@ class Gate:
         added = {
             "received_at": pl.lit(self._context.received_at).cast(FIELDS["occurred_at"]),
             "ip_prefix": pl.lit(None, pl.String),
-            "source": pl.lit(SOURCE),
+            "source": pl.lit(REPLAY_SOURCE),
             "schema_version": pl.lit(EVENT_SCHEMA_VERSION, pl.Int16),
         }
         made = nullable | added | {"event_id": pl.col("event_id").str.to_lowercase()}

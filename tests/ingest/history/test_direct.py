@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingest.events import Decoded
 from ingest.flusher import RawConflict
 from ingest.history import direct
 from ingest.history.direct import rehearse, write
 from ingest.history.history import History, open_history
 from ingest.history.report import Report
-from ingest.rejected import REPLAYABLE_SOURCES, Filter, rejected_events, repaired
+from ingest.rejected import Filter, read_again, rejected_events
 from warehouse.compaction import compact
 from warehouse.contracts import RAW_EVENT_SCHEMA, REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED
@@ -105,8 +106,9 @@ def test_rejected_rows_are_kept_and_can_be_repaired(settings: Settings, tmp_path
     body = json.loads(found[0].body)
     assert body["event_name"] == "glance"
     mended = json.dumps(body | {"event_name": "view_item"}).encode()
-    assert repaired(replace(found[0], body=mended), LIMITS) == mended
-    assert found[0].source in REPLAYABLE_SOURCES
+    again = read_again(replace(found[0], body=mended), LIMITS)
+    assert isinstance(again, Decoded)
+    assert [event.event_id for event in again.events] == [body["event_id"]]
 
 
 @pytest.mark.usefixtures("small_objects")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ingest.contract import Event, SentEvent, to_arrow
 from ingest.events import InvalidBody, decode_json, request_context
 from ingest.history.frame import FIELDS, bodies, from_events
-from ingest.history.gate import SOURCE, Gate
+from ingest.history.gate import Gate
+from ingest.protocols.routes import REPLAY_SOURCE
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -31,7 +32,7 @@ RIGHT: dict[str, Any] = {
 
 def by_the_collector(events: list[bytes]) -> tuple[pa.Table, list[tuple[str, str, bytes]]]:
     context = request_context(
-        limits=LIMITS, received_at=NOW, ip=None, user_agent=None, source=SOURCE
+        limits=LIMITS, received_at=NOW, ip=None, user_agent=None, source=REPLAY_SOURCE
     )
     accepted: list[Event] = []
     refused: list[tuple[str, str, bytes]] = []
