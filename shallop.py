@@ -13,6 +13,7 @@ from cli import (
     data,
     demo,
     doctor,
+    keys,
     marts,
     model,
     rejected,
@@ -56,6 +57,7 @@ app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)
 app.command()(doctor.doctor)
 app.add_typer(rejected.app, name="rejected")
+app.add_typer(keys.app, name="keys")
 app.command()(compaction.compact)
 app.add_typer(bench.app, name="bench")
 

@@ -1,19 +1,22 @@
-"""A request's body: read up to a limit, and unpacked where it was compressed."""
+"""A request's body: read up to a limit, unpacked where it was compressed, and without keys."""
 
 import zlib
 
-from starlette.types import Receive
+from starlette.types import Message, Receive, Scope
 
-from api.errors import Refused, shown
-from api.front import ClientGone
+from api.errors import ClientGone, Refused, shown
+from api.keys import blanked
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
+async def read_body(
+    receive: Receive, headers: dict[bytes, bytes], limit: int, *, is_blanked: bool = True
+) -> bytes:
     """The request's body of at most `limit` bytes, unpacked. Raises Refused, ClientGone.
 
-    Counted while it comes in, since `Content-Length` may be missing.
+    Counted while it comes in, since `Content-Length` may be missing. Our keys in it are blanked,
+    so that no protocol can keep one.
     """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b"gzip"):
@@ -30,7 +33,23 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         raise ClientGone
     if len(body) > limit:
         raise _too_large(limit)
-    return _unpacked(body, limit) if encoding == b"gzip" else body
+    if encoding == b"gzip":
+        body = _unpacked(body, limit)
+    return blanked(body) if is_blanked else body
+
+
+def replayed(scope: Scope, body: bytes) -> tuple[Scope, Receive]:
+    """The request as if its body, read and unpacked before, were yet to be read."""
+    plain = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name not in (b"content-encoding", b"content-length")
+    ]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return {**scope, "headers": plain}, receive
 
 
 def _unpacked(body: bytes, limit: int) -> bytes:

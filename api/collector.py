@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -60,10 +61,18 @@ class Collector:
 
     method = "POST"
 
-    def __init__(self, outbox: Outbox, settings: IngestSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: IngestSettings,
+        metrics: Metrics,
+        charge: Callable[[int], None],
+    ) -> None:
+        """`charge` counts a request's events for its caller, and raises Refused beyond its rate."""
         self.outbox = outbox
         self.settings = settings
         self.metrics = metrics
+        self._charge = charge
         self._seldom = Seldom()
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
@@ -92,7 +101,8 @@ class Collector:
         )
 
     async def keep(self, decoded: Decoded) -> None:
-        """Return once a request's events are durable, and counted. Raises Refused (503)."""
+        """Return once a request's events are durable, and counted. Raises Refused (429, 503)."""
+        self._charge(len(decoded.events) + len(decoded.rejected))
         await self._append(decoded)
         self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
         for rejection, _ in decoded.rejected:

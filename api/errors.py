@@ -33,6 +33,10 @@ class ErrorReply(msgspec.Struct):
     error: ErrorDetail
 
 
+class ClientGone(Exception):
+    """The client left before its request was read; nobody waits for an answer."""
+
+
 class Refused(Exception):
     """A request that is answered with an error; carries the whole answer."""
 

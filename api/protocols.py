@@ -73,10 +73,7 @@ def endpoints(collector: Collector) -> dict[str, Endpoint]:
 
 
 class SegmentEndpoint:
-    """One call of Segment's HTTP API; `call` is None for batches.
-
-    Whose key signs a request is not looked at.
-    """
+    """One call of Segment's HTTP API; `call` is None for batches."""
 
     method = "POST"
 
@@ -149,6 +146,9 @@ class PixelEndpoint:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
+    def refusal(self, error: Refused) -> Reply:
+        return _gif(error.status, error.headers | {"X-Shallop-Error": error.detail.code})
+
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
         context = self._collector.context(scope, headers, pixel.SOURCE)
@@ -158,8 +158,6 @@ class PixelEndpoint:
             await self._collector.keep(decoded)
         except InvalidBody as error:
             return _gif(error.status, {"X-Shallop-Error": error.reason})
-        except Refused as error:
-            return _gif(error.status, error.headers | {"X-Shallop-Error": error.detail.code})
         rejected = {"X-Shallop-Error": decoded.rejected[0][0].reason} if decoded.rejected else {}
         return _gif(200, rejected)
 

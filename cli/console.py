@@ -45,7 +45,8 @@ def describe_invalid(error: ValidationError) -> list[str]:
         variable = "SHALLOP_" + "__".join(str(part) for part in problem["loc"]).upper()
         message = problem["msg"].removeprefix("Value error, ")
         given = problem.get("input")
-        shown = f" (given: `{given}`)" if isinstance(given, str) and given not in message else ""
+        is_shown = isinstance(given, str) and given not in message and "shp_" not in given
+        shown = f" (given: `{given}`)" if is_shown else ""
         lines.append(f"  {variable if problem['loc'] else 'SHALLOP_*'}: {message}{shown}")
     return lines
 
