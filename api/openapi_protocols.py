@@ -56,7 +56,8 @@ def _ga4(refusals: dict[str, Any]) -> dict[str, Any]:
         "tags": ["events"],
         "operationId": "post_ga4",
         "summary": "Google Analytics 4, Measurement Protocol",
-        "description": f"Acknowledged once durable. {_REJECTED} Query parameters are not read.",
+        "description": f"Acknowledged once durable. {_REJECTED} Of the query only "
+        "`api_secret` is read, where keys are asked for.",
         "requestBody": _body(_GA4),
         "responses": {"204": {"description": "The accepted events are durable."}, **refusals},
     }
@@ -83,7 +84,7 @@ def _segment(path: str, call: str | None, refusals: dict[str, Any]) -> dict[str,
         "tags": ["segment"],
         "operationId": f"post_segment_{path.rsplit('/', 1)[-1]}",
         "summary": f"Segment: {what}",
-        "description": f"Acknowledged once durable. {_REJECTED} Credentials are not looked at.",
+        "description": f"Acknowledged once durable. {_REJECTED}",
         "requestBody": _body(example),
         "responses": {
             "200": answer("The accepted events are durable.", "SegmentReply", {"success": True}),

@@ -38,6 +38,11 @@ def load_settings() -> Settings:
     return settings
 
 
+def app_key() -> str:
+    """The key that commands send to the app; empty where none is set."""
+    return load_settings().key.get_secret_value()
+
+
 def describe_invalid(error: ValidationError) -> list[str]:
     """A line for each wrong setting: its variable and what is wrong with the value."""
     lines = []

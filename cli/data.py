@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.console import console, fail, load_settings, progress_bar
+from cli.console import app_key, console, fail, load_settings, progress_bar
 from ingest.sender import Accounting
 
 UrlOption = Annotated[
@@ -36,7 +36,9 @@ def replay(
     target = url or _app_url()
     try:
         with _counted(f"replaying to {target}", replaying.count_rows(files)) as advance:
-            accounting = replaying.replay(files, target, items=items, progress=advance)
+            accounting = replaying.replay(
+                files, target, key=app_key(), items=items, progress=advance
+            )
     except (
         replaying.CollectorUnreachable,
         replaying.UnknownColumns,
@@ -72,12 +74,13 @@ def simulate(
     try:
         with _counted(f"simulating to {target}", sessions) as advance:
             accounting = simulating.simulate(
-                target, n_sessions=sessions, seed=seed, start=start, end=end, progress=advance
-            )
+                target, n_sessions=sessions, seed=seed, start=start, end=end, key=app_key(),
+                progress=advance,
+            )  # fmt: skip
         show_accounting(accounting)
         if live:
             console.print("Live shoppers are arriving; Ctrl-C ends.")
-            simulating.live(target, events_per_second=rate, seed=seed)
+            simulating.live(target, events_per_second=rate, seed=seed, key=app_key())
     except CollectorUnreachable as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -99,13 +99,13 @@ def list_() -> None:
         console.print("no keys yet; `shallop keys create` makes one")
         return
     now = datetime.now(UTC)
-    table = Table("id", "name", "kind", "scopes", "origins", "events/s", "created", "rotated", "is")
+    table = Table(show_lines=True)
+    for column in ("id", "name", "kind"):
+        table.add_column(column, no_wrap=True)
+    for column in ("may", "is"):
+        table.add_column(column, overflow="fold")
     for key in keys.values():
-        rate = f"{key.events_per_second:g}" if key.events_per_second else ""
-        table.add_row(
-            key.id, key.name, key.kind, " ".join(key.scopes), " ".join(key.origins), rate,
-            _date(key.created_at), _date(key.rotated_at), _state(key, now),
-        )  # fmt: skip
+        table.add_row(key.id, key.name, key.kind, _terms(key), _state(key, now))
     console.print(table)
 
 
@@ -180,14 +180,27 @@ def _show_token(key: Key, token: str) -> None:
     typer.echo(token)
 
 
+def _terms(key: Key) -> str:
+    lines = [*key.scopes, *(f"from {origin}" for origin in key.origins)]
+    if key.events_per_second:
+        lines.append(f"{key.events_per_second:g} events/s, {key.burst_events:,} at once")
+    return "\n".join(lines)
+
+
 def _state(key: Key, now: datetime) -> str:
     if key.revoked_at is not None:
         return f"revoked {_date(key.revoked_at)}"
     if key.expires_at is not None and key.expires_at <= now:
         return f"expired {_date(key.expires_at)}"
     old = [one.expires_at for one in key.secrets if one.expires_at and one.expires_at > now]
-    until = f", expires {_date(key.expires_at)}" if key.expires_at else ""
-    return f"good{until}" + (f", old token until {_time(max(old))}" if old else "")
+    lines = ["good", f"made {_date(key.created_at)}"]
+    if key.rotated_at is not None:
+        lines.append(f"rotated {_date(key.rotated_at)}")
+    if old:
+        lines.append(f"old token until {_time(max(old))}")
+    if key.expires_at is not None:
+        lines.append(f"expires {_date(key.expires_at)}")
+    return "\n".join(lines)
 
 
 def _date(moment: datetime | None) -> str:

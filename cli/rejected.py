@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.console import console, fail, load_settings
+from cli.console import app_key, console, fail, load_settings
 from ingest import rejected
 from ingest.rejected import REPLAYABLE_SOURCES, Filter, UnknownRejected, rejected_events
 from ingest.sender import CollectorUnreachable, send
@@ -84,7 +84,7 @@ def replay(
 
     target = url or f"http://{settings.serving.host}:{settings.serving.port}"
     try:
-        sent = send(repaired(), target)
+        sent = send(repaired(), target, key=app_key())
     except CollectorUnreachable as error:
         fail(str(error))
     n_found = sent.sent + outcomes.total()

@@ -62,10 +62,11 @@ def replay(
     files: Iterable[Path],
     url: str,
     *,
+    key: str = "",
     items: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Accounting:
-    """Send the rows of `files` to the collector at `url`.
+    """Send the rows of `files` to the collector at `url`, with `key` where it asks for one.
 
     Titles, categories and prices that the rows do not have come from `items`, else from a file
     `items.*` beside each. Raises UnknownColumns and UnreadableFile before anything is sent where a
@@ -75,7 +76,7 @@ def replay(
     for file in files:
         _check_columns(file)
     shared = load_items(items) if items else None
-    return send(_all_events(files, shared), url, progress=progress)
+    return send(_all_events(files, shared), url, key=key, progress=progress)
 
 
 def count_rows(files: Iterable[Path]) -> int:

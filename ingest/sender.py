@@ -52,15 +52,18 @@ def send(
     events: Iterable[bytes],
     url: str,
     *,
+    key: str = "",
     progress: Callable[[int], None] | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Accounting:
     """Send events, each one JSON object, to the collector at `url`; they are read as they are sent.
 
-    `progress` is told how many were answered for, batch by batch. Raises CollectorUnreachable after
-    `patience_seconds` without an answer.
+    The `key`, where there is one, goes with each request; `progress` is told how many were
+    answered for, batch by batch. Raises CollectorUnreachable after `patience_seconds` without an
+    answer.
     """
-    return asyncio.run(_send_all(events, url, progress or (lambda n: None), patience_seconds))
+    report = progress or (lambda n: None)
+    return asyncio.run(_send_all(events, url, key, report, patience_seconds))
 
 
 class Sender:
@@ -89,6 +92,11 @@ class Sender:
             self._count(reply)
         elif reply.status_code in (413, 422):
             self._count_refused(reply, len(batch))
+        elif reply.status_code in (401, 403):
+            raise CollectorUnreachable(
+                f"the collector at {self._url} asks for another key, set SHALLOP_KEY to one with "
+                f"the scope `events:write`: `{reply.text[:300]}`"
+            )
         else:
             raise CollectorUnreachable(
                 f"the collector at {self._url} answered {reply.status_code}, is this the app's "
@@ -142,18 +150,23 @@ def encode(event: Any) -> bytes:
     return msgspec.json.encode(event)
 
 
-def new_client(n_connections: int = N_CONNECTIONS) -> httpx.AsyncClient:
+def new_client(n_connections: int = N_CONNECTIONS, *, key: str = "") -> httpx.AsyncClient:
     """An HTTP client that keeps its connections, and takes no proxy from the environment."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=n_connections, max_keepalive_connections=n_connections)
-    return httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=False)
+    return httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=False, headers=headers)
 
 
 async def _send_all(
-    events: Iterable[bytes], url: str, progress: Callable[[int], None], patience_seconds: float
+    events: Iterable[bytes],
+    url: str,
+    key: str,
+    progress: Callable[[int], None],
+    patience_seconds: float,
 ) -> Accounting:
     started_at = monotonic()
     batches = _batches(events)
-    async with new_client() as client:
+    async with new_client(key=key) as client:
         sender = Sender(client, url, patience_seconds)
 
         async def work() -> None:
