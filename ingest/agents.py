@@ -34,7 +34,7 @@ _SYSTEMS = (
 # Whoever says so is no shopper: its own name is kept, which is nobody's.
 _BOT = re.compile(
     r"([A-Za-z][\w.-]{0,40}?(?:bot|crawler|spider|slurp|preview|externalhit|lighthouse)[\w-]{0,20})"
-    r"(?:/(\d+))?",
+    r"(?:[/ ](\d+))?",
     re.IGNORECASE,
 )
 _PRODUCT = re.compile(r"([A-Za-z][\w.-]{0,40})(?:[/ ]v?(\d+))?")

@@ -134,51 +134,19 @@ class TestSegment:
         assert bool(failures) is (kind == "wrong")
         assert len(raw_rows(store, layout.RAW_EVENTS)) == (kind != "wrong")
 
-    def test_for_node(self, settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
+    def test_for_node(self, settings: Settings, store: ObjectStore) -> None:
         node = shutil.which("node")
         if node is None or not (LIBRARIES / "analytics-node").is_dir():
             pytest.skip("no Node clients here (npm install --no-package-lock in tests/clients)")
         key = write_key(settings)
-        code = (CLIENTS / "segment_node.cjs").read_text().replace("'write-key'", f"'{key}'")
-        code = code.replace("'@segment/analytics-node'", f"'{LIBRARIES / 'analytics-node'}'")
-        script = tmp_path / "client.cjs"
-        script.write_text(code)
         with running(settings) as (port, _):
             ended = subprocess.run(
-                [node, script, f"http://127.0.0.1:{port}"],
+                [node, CLIENTS / "segment_node.cjs", f"http://127.0.0.1:{port}", key],
                 capture_output=True, text=True, timeout=60, check=False,
             )  # fmt: skip
         assert json.loads(ended.stdout) == {"failures": []}, ended.stderr
         assert len(raw_rows(store, layout.RAW_EVENTS)) == 5
         assert key not in repr(raw_rows(store, layout.RAW_REJECTED))
-
-    @pytest.mark.parametrize("how", ["", "&batching"], ids=["single", "batching"])
-    def test_for_browsers(
-        self, site: ShopSite, page: Page, settings: Settings, store: ObjectStore, how: str
-    ) -> None:
-        library = LIBRARIES / "analytics-next" / "dist" / "umd"
-        if not library.is_dir():
-            pytest.skip("no browser clients here (npm install --no-package-lock in tests/clients)")
-        key = write_key(settings, site.origin)
-        html = (CLIENTS / "segment_browser.html").read_text().replace("'write-key'", f"'{key}'")
-        with running(settings) as (port, _):
-            page.route(f"{site.origin}/**", lambda route: _fulfil(route, html, library))
-            page.goto(f"{site.origin}/segment.html?api=127.0.0.1:{port}{how}")
-            assert len(set(page.evaluate("window.sent"))) == 7
-            page.wait_for_load_state("networkidle")
-        assert len(raw_rows(store, layout.RAW_EVENTS)) == 5
-        assert key not in repr(raw_rows(store, layout.RAW_REJECTED))
-
-
-def _fulfil(route: Any, html: str, library: Path) -> None:
-    name = route.request.url.split("?")[0].rsplit("/", 1)[-1]
-    file = library / name
-    if name == "segment.html":
-        route.fulfill(content_type="text/html", body=html)
-    elif file.is_file():
-        route.fulfill(content_type="text/javascript", body=file.read_text())
-    else:
-        route.fulfill(status=404, body="")
 
 
 @pytest.fixture
@@ -217,7 +185,7 @@ class TestShallopJs:
             reply = page.evaluate("shallop.recommend({k: 1})")
             assert reply["items"][0]["item_id"] == ITEM_IDS[2]
         assert {one.method for one in sent} == {"POST"}  # text/plain: no preflight, as before
-        assert [row["event_name"] for row in raw_rows(store, layout.RAW_EVENTS)][0] == "view_item"
+        assert "view_item" in {row["event_name"] for row in raw_rows(store, layout.RAW_EVENTS)}
 
     def test_a_carousel_may_have_its_own(
         self, site: ShopSite, page: Page, settings: Settings
@@ -312,10 +280,11 @@ class TestShallopJs:
     ) -> None:
         key = write_key(settings, listed)
         with running(settings) as (port, _):
-            page.goto("about:blank")
+            page.goto(f"http://127.0.0.1:{port}/healthz")  # without a content policy
             url = f"http://127.0.0.1:{port}/events?key={key}"
+            sent = json.dumps({"method": "POST", "body": json.dumps(view("mug"))})
             script = (
-                f"fetch({json.dumps(url)}, {{method: 'POST', body: {json.dumps(json.dumps(view('mug')))}}})"
+                f"fetch({json.dumps(url)}, {sent})"
                 ".then((reply) => reply.status, () => 0).then((s) => parent.postMessage(s, '*'))"
             )
             status = page.evaluate(
