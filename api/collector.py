@@ -104,7 +104,7 @@ class Collector:
         """Return once a request's events are durable, and counted. Raises Refused (429, 503)."""
         self._charge(len(decoded.events) + len(decoded.rejected))
         await self._append(decoded)
-        self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
+        self.metrics.count_accepted(decoded.source, len(decoded.events))
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 

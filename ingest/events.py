@@ -8,7 +8,7 @@ JSON in `extra`.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -49,7 +49,7 @@ class Rejection(msgspec.Struct):
     reason: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Decoded:
     """What became of a request's events; of a rejected one its original bytes are kept, but for
     what may not be kept of its sender (`ingest.traces`).
@@ -131,7 +131,7 @@ def on_behalf_of(context: Context, ip: Any) -> Context:
     """The context of an event that a server sent for the visitor at this address."""
     if not (isinstance(ip, str) and ip):
         return context
-    return replace(context, ip_prefix=kept_address(ip, context.limits))
+    return msgspec.structs.replace(context, ip_prefix=kept_address(ip, context.limits))
 
 
 def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Decoded | None:
