@@ -8,10 +8,10 @@ sees requests without keys: query and body come to it blanked.
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
+import msgspec
 from starlette.types import Receive, Scope
 
 from api import rates
@@ -58,8 +58,7 @@ _LISTED = "SHALLOP_SERVING__CORS_ORIGINS"
 _HOW = "send `Authorization: Bearer <key>`, or as docs/keys.md says for each client"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who sends a request: whose rates it counts for, and whether its key is a public one."""
 
     limits: tuple[Limit, ...] = ()

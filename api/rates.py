@@ -14,6 +14,8 @@ from ipaddress import ip_address, ip_network
 from math import ceil
 from time import monotonic
 
+import msgspec
+
 from api.errors import Refused
 
 ADDRESS = "address"
@@ -47,8 +49,7 @@ class Bucket:
         return 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """A bucket that a request takes from, and what the client is told of it."""
 
     policy: str

@@ -4,7 +4,6 @@ import re
 from base64 import b64decode
 from binascii import Error
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -21,8 +20,7 @@ _PARAMETERS = ("key", "api_secret", "write_key", "writeKey")
 _KEY_PARAMETER = re.compile(rb"(?:^|(?<=&))[^&=]*=shp(?:_|%5F)(?:pub|sec)(?:_|%5F)[^&]*&?", re.I)
 
 
-@dataclass(frozen=True, slots=True)
-class SentKey:
+class SentKey(msgspec.Struct, frozen=True, gc=False):
     """What was sent as a key, and where, for messages."""
 
     token: str
