@@ -30,7 +30,7 @@ from api.keys import (
 )
 from api.metrics import Metrics
 from api.rates import Buckets, Limit
-from api.sent_key import MAY_CARRY_IN_BODY, SentKey, in_body, in_request, without_keys
+from api.sent_key import MAY_CARRY_IN_BODY, SentKey, in_body, in_request, is_ours, without_keys
 from warehouse.origins import Origins
 from warehouse.settings import Settings
 
@@ -53,6 +53,7 @@ _SCOPES = {
     "/status": STATUS_READ,
     "/metrics": STATUS_READ,
 }
+_OF_THE_BODY = (400, 413, 415)
 _UNAUTHORISED = {"WWW-Authenticate": 'Bearer realm="shallop"'}
 _LISTED = "SHALLOP_SERVING__CORS_ORIGINS"
 _HOW = "send `Authorization: Bearer <key>`, or as docs/keys.md says for each client"
@@ -120,7 +121,8 @@ class Gate:
         try:
             return await self._admit(path, needed, scope, receive)
         except Refused as error:
-            self.count(error)
+            if error.status not in _OF_THE_BODY:
+                self.count(error)
             raise
 
     def count(self, error: Refused) -> None:
@@ -155,9 +157,9 @@ class Gate:
             raise _locked()
         headers = dict(scope["headers"])
         sent = in_request(headers, scope["query_string"])
-        if sent is None and path.startswith(MAY_CARRY_IN_BODY) and scope["method"] == "POST":
+        if not is_ours(sent) and path.startswith(MAY_CARRY_IN_BODY) and scope["method"] == "POST":
             body = await read_body(receive, headers, self._max_body_bytes, is_blanked=False)
-            sent = in_body(body)
+            sent = in_body(body) or sent
             allowed, receive = replayed(allowed, body)
         key = _known(sent, state, needed)
         self._check_place(key, sent, headers)

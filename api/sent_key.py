@@ -43,10 +43,15 @@ def in_request(headers: Mapping[bytes, bytes], query: bytes) -> SentKey | None:
     """The key in headers or query; of several the first that looks like one of ours."""
     first: SentKey | None = None
     for sent in _places(headers, query):
-        if sent.token.startswith("shp_"):
+        if is_ours(sent):
             return sent
         first = first or sent
     return first
+
+
+def is_ours(sent: SentKey | None) -> bool:
+    """Whether it looks like a key of ours, and not like a proxy's own credentials."""
+    return sent is not None and sent.token.startswith("shp_")
 
 
 def in_body(body: bytes) -> SentKey | None:

@@ -255,6 +255,8 @@ class TestPlaces:
         with serving(settings) as client:
             headers = basic("proxy-user") | {"X-Api-Key": key}
             assert client.post("/events", json=view("a"), headers=headers).status_code == 202
+            body = MESSAGE | {"writeKey": key}
+            assert client.post("/v1/t", json=body, headers=basic("proxy-user")).status_code == 200
 
     def test_ga4s_api_secret(self, settings: Settings, key: str) -> None:
         with serving(settings) as client:
