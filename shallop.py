@@ -14,6 +14,7 @@ from cli import (
     demo,
     doctor,
     history,
+    keys,
     marts,
     model,
     rejected,
@@ -57,6 +58,7 @@ app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)
 app.command()(doctor.doctor)
 app.add_typer(rejected.app, name="rejected")
+app.add_typer(keys.app, name="keys")
 app.command()(compaction.compact)
 app.add_typer(bench.app, name="bench")
 

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import errors, openapi, pages, protocols, recommend, segment_settings, status
+from api.access import Gate
 from api.collector import Collector
+from api.cors import Cors
 from api.front import Endpoint, Front
 from api.metrics import Metrics
 from api.parts import Parts, running
@@ -43,6 +44,7 @@ class ShallopApp(FastAPI):
         )
         self.settings = settings
         self.metrics = Metrics()
+        self.gate = Gate(settings, self.metrics)
         self.endpoints: dict[str, Endpoint] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,18 +56,8 @@ class ShallopApp(FastAPI):
             await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        front = Front(super().build_middleware_stack(), self.endpoints, self.metrics)
-        origins = self.settings.serving.cors_origins
-        if not origins:
-            return front
-        return CORSMiddleware(
-            front,
-            allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            # The last two are sent by Segment's library for browsers.
-            allow_headers=("Content-Type", "X-Request-ID", "Authorization", "X-Retry-Count"),
-            expose_headers=("Retry-After", "X-Request-ID"),
-        )
+        front = Front(super().build_middleware_stack(), self.endpoints, self.gate, self.metrics)
+        return Cors(front, self.gate.may_read)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -83,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
-    async with running(app.settings, app.metrics) as parts:
+    async with running(app.settings, app.metrics, app.gate) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))
         # What is loaded stays: walking a few hundred thousand objects again in each full
@@ -98,7 +90,7 @@ def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
     recommender = Recommender(
         parts.champion, parts.catalogue, parts.outbox, settings, parts.metrics
     )
-    events = Collector(parts.outbox, settings.ingest, parts.metrics)
+    events = Collector(parts.outbox, settings.ingest, parts.metrics, parts.gate.charge)
     return {
         EVENTS_PATH: events,
         **protocols.endpoints(events),

@@ -1,11 +1,13 @@
-"""A request's body, read up to a limit."""
+"""A request's body: read up to a limit, and without keys."""
 
 from dataclasses import dataclass
 
-from starlette.types import Receive
+from starlette.types import Message, Receive, Scope
 
-from api.front import ClientGone
+from api.errors import ClientGone
+from api.keys import blanked
 from ingest import bodies
+from ingest.events import InvalidBody
 
 # Of a body that is refused for its length, this much is waited for, and kept.
 _CUT_BYTES = 65_536
@@ -19,16 +21,33 @@ class SentBody:
     encoding: str
 
     def unpacked(self, limit: int) -> bytes:
-        """What was packed, at most `limit` bytes. Raises InvalidBody."""
+        """What was packed, at most `limit` bytes, our keys in it blanked. Raises InvalidBody.
+
+        Blanked, so that no protocol can keep a key.
+        """
+        return blanked(self.with_keys(limit))
+
+    def with_keys(self, limit: int) -> bytes:
+        """`unpacked`, for who looks for a key in it. Raises InvalidBody."""
         if self.encoding == bodies.CUT:
             raise bodies.too_large(limit)
         return bodies.unpacked(self.data, self.encoding, limit)
+
+    def to_keep(self, limit: int) -> "SentBody":
+        """This body as it may be kept: as it was sent, unless a key is in it."""
+        try:
+            plain = self.with_keys(limit)
+        except InvalidBody:
+            return SentBody(blanked(self.data), self.encoding)
+        clean = blanked(plain)
+        return self if clean == plain else SentBody(clean, "identity")
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> SentBody:
     """The request's body, if it has at most `limit` bytes, else its beginning. Raises ClientGone.
 
-    Counted while it comes in, since `Content-Length` may be missing.
+    Counted while it comes in, since `Content-Length` may be missing. Our keys in it are blanked,
+    so that no protocol can keep one.
     """
     declared = headers.get(b"content-length", b"")
     is_too_large = declared.isdigit() and (len(declared) >= 20 or int(declared) > limit)
@@ -47,3 +66,17 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
         return SentBody(body[:_CUT_BYTES], bodies.CUT)
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     return SentBody(body, encoding.strip().lower())
+
+
+def replayed(scope: Scope, body: bytes) -> tuple[Scope, Receive]:
+    """The request as if its body, read and unpacked before, were yet to be read."""
+    plain = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name not in (b"content-encoding", b"content-length")
+    ]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return {**scope, "headers": plain}, receive

@@ -11,7 +11,7 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from api.body import read_body
-from api.errors import ErrorDetail, Refused, shown
+from api.errors import ErrorDetail, Refused, refused, shown
 from api.front import Reply
 from api.metrics import Metrics
 from api.seldom import Seldom
@@ -61,11 +61,19 @@ class Collector:
 
     methods = ("POST",)
 
-    def __init__(self, outbox: Outbox, settings: IngestSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: IngestSettings,
+        metrics: Metrics,
+        charge: Callable[[int], None],
+    ) -> None:
+        """`charge` counts a request's events for its caller, and raises Refused beyond its rate."""
         self.outbox = outbox
         self.settings = settings
         self.metrics = metrics
         self._refused_bytes = Allowance(settings.refused_bytes_per_hour)
+        self._charge = charge
         self._seldom = Seldom()
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
@@ -102,13 +110,14 @@ class Collector:
             decoded = decode(sent.unpacked(self.settings.max_body_bytes), context)
         except InvalidBody as error:
             target = scope["path"].removeprefix(scope.get("root_path", ""))
+            kept = sent.to_keep(self.settings.max_body_bytes)
             origin = Origin(
                 context.user_agent,
                 context.ip_prefix,
                 target=f"{target}?{query}" if query else target,
-                encoding=sent.encoding,
+                encoding=kept.encoding,
             )
-            await self.keep_refused(sent.data, error, context, origin)
+            await self.keep_refused(kept.data, error, context, origin)
             raise refused(error) from None
         await self.keep(decoded)
         return decoded
@@ -144,7 +153,8 @@ class Collector:
         )
 
     async def keep(self, decoded: Decoded) -> None:
-        """Return once a request's events are durable, and counted. Raises Refused (503)."""
+        """Return once a request's events are durable, and counted. Raises Refused (429, 503)."""
+        self._charge(len(decoded.events) + len(decoded.rejected))
         await self._append(decoded)
         self.metrics.count_accepted(decoded.source, len(decoded.events))
         for rejection, _ in decoded.rejected:
@@ -179,12 +189,6 @@ def _reply(decoded: Decoded) -> Reply:
         first.reason, first.message, first.field or None, "correct the events and send them again"
     )
     return Reply(422, _encode(NothingAccepted(why, 0, len(errors), errors)))
-
-
-def refused(error: InvalidBody) -> Refused:
-    return Refused(
-        error.status, error.reason, error.message, field=error.field, remedy=error.remedy
-    )
 
 
 def _media_type(headers: dict[bytes, bytes]) -> str:

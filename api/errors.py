@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from ingest.events import InvalidBody
 from warehouse import log
 
 _encode = msgspec.json.Encoder().encode
@@ -31,6 +32,10 @@ class ErrorReply(msgspec.Struct):
     """The body of every reply that is not a success."""
 
     error: ErrorDetail
+
+
+class ClientGone(Exception):
+    """The client left before its request was read; nobody waits for an answer."""
 
 
 class Refused(Exception):
@@ -63,6 +68,13 @@ def method_not_allowed(method: str, path: str, allowed: str) -> Refused:
         f"{path} answers {allowed} only, not: `{shown(method)}`",
         remedy=f"send {allowed}",
         headers={"Allow": allowed},
+    )
+
+
+def refused(error: InvalidBody) -> Refused:
+    """The answer to a body that cannot be read as a whole."""
+    return Refused(
+        error.status, error.reason, error.message, field=error.field, remedy=error.remedy
     )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import urandom
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Refused, internal_error, method_not_allowed
+from api.access import Gate
+from api.errors import ClientGone, Refused, internal_error, method_not_allowed
 from api.metrics import Metrics
 from api.seldom import Seldom
 from warehouse import log
@@ -34,10 +35,6 @@ class Reply:
     content_type: bytes = b"application/json"
 
 
-class ClientGone(Exception):
-    """The client left before its request was read; nobody waits for an answer."""
-
-
 class Endpoint(Protocol):
     """One hot path."""
 
@@ -49,12 +46,23 @@ class Endpoint(Protocol):
         """The reply to one request of these `methods`. Raises Refused, ClientGone."""
 
 
+@runtime_checkable
+class OwnErrors(Protocol):
+    """A hot path whose clients read no JSON."""
+
+    def refusal(self, error: Refused) -> Reply:
+        """What is replied in place of the error's JSON."""
+
+
 class Front:
     """ASGI middleware around FastAPI."""
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, endpoints: Mapping[str, Endpoint], gate: Gate, metrics: Metrics
+    ) -> None:
         self.app = app
         self.endpoints = endpoints
+        self.gate = gate
         self.metrics = metrics
         self._seldom = Seldom()
 
@@ -80,6 +88,13 @@ class Front:
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, request_id: bytes, started: float
     ) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            scope, receive = await self.gate.admit(path, False, scope, receive)
+        except Refused as error:
+            await _send_reply(send, _as_reply(error), request_id)
+            self._observe("refused", scope["method"], error.status, started)
+            return
         status = 0
         is_whole = False
 
@@ -106,14 +121,16 @@ class Front:
         self, endpoint: Endpoint, path: str, scope: Scope, receive: Receive
     ) -> Reply:
         """The endpoint's reply, or the error in its place."""
+        if scope["method"] not in endpoint.methods:
+            allowed = ", ".join(endpoint.methods)
+            return _as_reply(method_not_allowed(scope["method"], path, allowed))
         try:
-            if scope["method"] not in endpoint.methods:
-                raise method_not_allowed(scope["method"], path, ", ".join(endpoint.methods))
+            scope, receive = await self.gate.admit(path, True, scope, receive)
             return await endpoint.answer(scope, receive)
         except Refused as error:
             if error.status >= 500 and self._seldom.is_due(error.detail.code):
                 logger.warning("request_refused path=%s error=%r", path, error.detail.message)
-            return _as_reply(error)
+            return endpoint.refusal(error) if isinstance(endpoint, OwnErrors) else _as_reply(error)
         except ClientGone:
             raise
         except Exception:

@@ -44,6 +44,11 @@ class Metrics:
             "shallop_request_seconds", "Time from a request's head to the end of its reply.",
             ["path"], registry=registry, buckets=_BUCKETS,
         )  # fmt: skip
+        self.requests_refused = Counter(
+            "shallop_requests_refused", "Requests refused for their key, origin or rate.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.open = Gauge("shallop_open", "1 while requests need no key.", registry=registry)
         self.recommendations = Counter(
             "shallop_recommendations", "Recommendation replies, by source and reason of fallback.",
             ["source", "fallback"], registry=registry,

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import openapi_protocols, recommend
+from api import openapi_access, openapi_protocols, recommend
 from api.collector import EventsReply, NothingAccepted
 from api.errors import ErrorReply
 from api.openapi_parts import REF, answer, error, parameter, retry
@@ -102,6 +102,8 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         recommend.PATH: {"get": _recommend(settings)},
         **document["paths"],
     }
+    event_paths = (EVENTS_PATH, *openapi_protocols.paths(settings))
+    openapi_access.describe(document, event_paths)
     return document
 
 

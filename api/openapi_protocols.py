@@ -62,7 +62,8 @@ def _ga4(refusals: dict[str, Any], max_events: int) -> dict[str, Any]:
         "tags": ["events"],
         "operationId": "post_ga4",
         "summary": "Google Analytics 4, Measurement Protocol",
-        "description": f"Acknowledged once durable. {_REJECTED} Query parameters are not read.",
+        "description": f"Acknowledged once durable. {_REJECTED} Of the query only "
+        "`api_secret` is read, where keys are asked for.",
         "requestBody": _body(bodies.ga4_request(max_events), _GA4),
         "responses": {"204": {"description": "The accepted events are durable."}, **refusals},
     }
@@ -114,7 +115,7 @@ def _segment(
         "tags": ["segment"],
         "operationId": f"post_segment_{path.rsplit('/', 1)[-1]}",
         "summary": f"Segment: {what}",
-        "description": f"Acknowledged once durable. {_REJECTED} Credentials are not looked at.",
+        "description": f"Acknowledged once durable. {_REJECTED}",
         "requestBody": _body(schema, example),
         "responses": {
             "200": answer("The accepted events are durable.", "SegmentReply", {"success": True}),

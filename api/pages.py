@@ -52,7 +52,9 @@ def install(app: FastAPI) -> None:
 async def shop_page(parts: PartsDep) -> HTMLResponse:
     serving = parts.settings.serving
     page = Template((STATIC / "shop.html").read_text()).substitute(
-        shop_name=escape(serving.shop_name), currency=escape(serving.currency)
+        shop_name=escape(serving.shop_name),
+        currency=escape(serving.currency),
+        shop_key=escape(parts.settings.access.shop_key.get_secret_value()),
     )
     return HTMLResponse(page, headers=PAGE_HEADERS)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.access import Gate
 from api.catalogue import CatalogueHolder
 from api.champion import ChampionHolder
 from api.metrics import Metrics
@@ -32,6 +33,7 @@ class Parts:
 
     settings: Settings
     metrics: Metrics
+    gate: Gate
     outbox: Outbox
     flusher: Flusher
     champion: ChampionHolder
@@ -48,7 +50,7 @@ PartsDep = Annotated[Parts, Depends(_of_request)]
 
 
 @asynccontextmanager
-async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
+async def running(settings: Settings, metrics: Metrics, gate: Gate) -> AsyncIterator[Parts]:
     """The parts at work; left, what waits in the outbox is shipped where the store is up.
 
     Raises OutboxBroken where the outbox cannot be opened: without it no event could be kept.
@@ -58,6 +60,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     parts = Parts(
         settings=settings,
         metrics=metrics,
+        gate=gate,
         outbox=outbox,
         flusher=Flusher(outbox, store, settings.ingest),
         champion=ChampionHolder(Registry(store), settings.model_cache_path, metrics),
@@ -68,6 +71,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     looks = [_Poll(part.refresh, settings) for part in (parts.catalogue, parts.champion)]
     try:
         await _first_looks(looks)
+        gate.say_who_may_enter()
         logger.info("app_started store=%s outbox=%s", settings.store_uri, settings.outbox_path)
         yield parts
     finally:

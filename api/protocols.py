@@ -11,8 +11,8 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from api.body import read_body
-from api.collector import Collector, refused
-from api.errors import Refused
+from api.collector import Collector
+from api.errors import Refused, refused
 from api.front import Endpoint, Reply
 from ingest.events import Decoded, InvalidBody, Origin
 from ingest.protocols import ga4, ga4_web, pixel, segment
@@ -56,10 +56,7 @@ def endpoints(collector: Collector) -> dict[str, Endpoint]:
 
 
 class SegmentEndpoint:
-    """One call of Segment's HTTP API; `call` is None for batches.
-
-    Whose key signs a request is not looked at.
-    """
+    """One call of Segment's HTTP API; `call` is None for batches."""
 
     methods = ("POST",)
 
@@ -146,21 +143,21 @@ class PixelEndpoint:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
+    def refusal(self, error: Refused) -> Reply:
+        return _gif(error.status, error.headers | {"X-Shallop-Error": error.detail.code})
+
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
         context = self._collector.context(scope, headers, pixel.SOURCE)
         page_url = headers.get(b"referer", b"").decode("latin-1") or None
         query = scope["query_string"]
         try:
-            try:
-                decoded = pixel.decode(query, context, page_url=page_url)
-            except InvalidBody as error:
-                origin = Origin(context.user_agent, context.ip_prefix, page_url, PIXEL_PATH)
-                await self._collector.keep_refused(query, error, context, origin)
-                raise refused(error) from None
-            await self._collector.keep(decoded)
-        except Refused as error:
-            return _gif(error.status, error.headers | {"X-Shallop-Error": error.detail.code})
+            decoded = pixel.decode(query, context, page_url=page_url)
+        except InvalidBody as error:
+            origin = Origin(context.user_agent, context.ip_prefix, page_url, PIXEL_PATH)
+            await self._collector.keep_refused(query, error, context, origin)
+            raise refused(error) from None
+        await self._collector.keep(decoded)
         rejected = {"X-Shallop-Error": decoded.rejected[0][0].reason} if decoded.rejected else {}
         return _gif(200, rejected)
 

@@ -73,7 +73,10 @@ class RecommendReply(msgspec.Struct):
 
 @dataclass(frozen=True)
 class RecommendRequest:
-    """One request; `items`, where not None, stand for the session's recorded steps."""
+    """One request; `items`, where not None, stand for the session's recorded steps.
+
+    With `is_own_session` the session is known by its own id alone, not by its visitor's.
+    """
 
     session: str | None
     k: int
@@ -82,6 +85,7 @@ class RecommendRequest:
     exclude: list[str]
     category: str | None
     placement: str | None
+    is_own_session: bool = False
 
 
 class Recommender:
@@ -133,7 +137,9 @@ class Recommender:
             trouble = None if steps else "empty_session"
         elif request.session is not None:
             try:
-                steps = self._outbox.session_steps(request.session)
+                steps = self._outbox.session_steps(
+                    request.session, by_visitor=not request.is_own_session
+                )
                 trouble = None if steps else "unknown_session"
             except OutboxBroken as error:
                 if self._seldom.is_due("session_unavailable"):

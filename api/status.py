@@ -28,10 +28,14 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether events can be accepted, and what else is there."""
+    """Whether events can be accepted, and what else is there.
+
+    `keys` is `required`, `open` (anybody may send), or what is wrong with their file.
+    """
 
     ready: bool
     outbox: str
+    keys: str
     model_loaded: bool
     store_reachable: bool | None
 
@@ -81,6 +85,17 @@ class DataStatus(BaseModel):
     n_items: int
 
 
+class AccessStatus(BaseModel):
+    """Who may call; `refused` counts by reason, of this worker since it started."""
+
+    open: bool
+    require_keys: str
+    write_keys: int
+    secret_keys: int
+    refused: dict[str, int]
+    last_error: str | None
+
+
 class Links(BaseModel):
     """Where else to look."""
 
@@ -94,6 +109,7 @@ class Status(BaseModel):
 
     version: str
     started_at: datetime
+    access: AccessStatus
     collector: CollectorStatus
     model: ModelStatus | None
     champion: ChampionStatus
@@ -116,11 +132,14 @@ async def healthz() -> Health:
 async def readyz(parts: PartsDep, response: Response) -> Readiness:
     """200 while events can be accepted; a missing model or store is told apart."""
     outbox = await _outbox_state(parts)
-    if outbox != "ok":
+    keys = parts.gate.keys.look()
+    is_ready = outbox == "ok" and not keys.is_locked
+    if not is_ready:
         response.status_code = 503
     return Readiness(
-        ready=outbox == "ok",
+        ready=is_ready,
         outbox=outbox,
+        keys=keys.error or ("required" if keys.is_required else "open"),
         model_loaded=parts.champion.current is not None,
         store_reachable=parts.catalogue.is_store_reachable,
     )
@@ -129,8 +148,9 @@ async def readyz(parts: PartsDep, response: Response) -> Readiness:
 @router.get("/status", summary="Everything at a glance")
 async def status(parts: PartsDep) -> Status:
     """What the collector, the model and the data are doing, for people and for alarms."""
-    champion, collector = parts.champion, _collector(parts)
+    champion, collector, access = parts.champion, _collector(parts), _access(parts)
     found = {
+        "access": access.last_error,
         "collector": collector.last_error,
         "champion": champion.last_error,
         "data": parts.catalogue.last_error,
@@ -138,6 +158,7 @@ async def status(parts: PartsDep) -> Status:
     return Status(
         version=version("shallop"),
         started_at=parts.started_at,
+        access=access,
         collector=collector,
         model=_model(champion.current) if champion.current else None,
         champion=ChampionStatus(
@@ -165,6 +186,7 @@ async def metrics(parts: PartsDep) -> Response:
     if collector.last_flushed_at:
         gauges.flushed_at.set(collector.last_flushed_at.timestamp())
     champion = parts.champion.current
+    gauges.open.set(not parts.gate.keys.look().is_required)
     gauges.set_model_age(champion.scorer.created_at if champion else None)
     return Response(gauges.text(), media_type=CONTENT_TYPE)
 
@@ -183,6 +205,20 @@ async def _outbox_state(parts: Parts) -> str:
     if free < _MIN_FREE_BYTES:
         return f"the disk of the outbox is full, bytes free: `{free}`"
     return "ok"
+
+
+def _access(parts: Parts) -> AccessStatus:
+    gate = parts.gate
+    keys = gate.keys.look()
+    n_usable = keys.n_usable(datetime.now(UTC))
+    return AccessStatus(
+        open=not keys.is_required,
+        require_keys=gate.keys.mode,
+        write_keys=n_usable["write"],
+        secret_keys=n_usable["secret"],
+        refused=dict(gate.refused),
+        last_error=keys.error,
+    )
 
 
 def _collector(parts: Parts) -> CollectorStatus:

@@ -189,6 +189,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {
         **os.environ,
         "SHALLOP_HOME": str(settings.home),
+        "SHALLOP_ACCESS__REQUIRE_KEYS": "never",
         "SHALLOP_LOG_LEVEL": "ERROR",
         "SHALLOP_STORAGE__URI": storage.uri,
         "SHALLOP_STORAGE__S3_ENDPOINT": storage.s3_endpoint,

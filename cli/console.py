@@ -38,6 +38,11 @@ def load_settings() -> Settings:
     return settings
 
 
+def app_key() -> str:
+    """The key that commands send to the app; empty where none is set."""
+    return load_settings().key.get_secret_value()
+
+
 def describe_invalid(error: ValidationError) -> list[str]:
     """A line for each wrong setting: its variable and what is wrong with the value."""
     lines = []
@@ -45,7 +50,8 @@ def describe_invalid(error: ValidationError) -> list[str]:
         variable = "SHALLOP_" + "__".join(str(part) for part in problem["loc"]).upper()
         message = problem["msg"].removeprefix("Value error, ")
         given = problem.get("input")
-        shown = f" (given: `{given}`)" if isinstance(given, str) and given not in message else ""
+        is_shown = isinstance(given, str) and given not in message and "shp_" not in given
+        shown = f" (given: `{given}`)" if is_shown else ""
         lines.append(f"  {variable if problem['loc'] else 'SHALLOP_*'}: {message}{shown}")
     return lines
 

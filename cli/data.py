@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.console import console, fail, load_settings, progress_bar
+from cli.console import app_key, console, fail, load_settings, progress_bar
 from ingest.sender import Accounting
 
 UrlOption = Annotated[
@@ -38,12 +38,13 @@ def simulate(
     try:
         with counted(f"simulating to {target}", sessions) as advance:
             accounting = simulating.simulate(
-                target, n_sessions=sessions, seed=seed, start=start, end=end, progress=advance
-            )
+                target, n_sessions=sessions, seed=seed, start=start, end=end, key=app_key(),
+                progress=advance,
+            )  # fmt: skip
         show_accounting(accounting)
         if live:
             console.print("Live shoppers are arriving; Ctrl-C ends.")
-            simulating.live(target, events_per_second=rate, seed=seed)
+            simulating.live(target, events_per_second=rate, seed=seed, key=app_key())
     except CollectorUnreachable as error:
         fail(str(error))
     except KeyboardInterrupt:

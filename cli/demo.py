@@ -21,6 +21,8 @@ import httpx
 import typer
 from rich.table import Table
 
+from api import key_file
+from api.keys import ADMIN, ITEMS_READ, KeyTerms, created
 from cli.console import console, fail, load_settings
 from cli.local_s3 import LocalS3
 from cli.ports import free_port, free_s3_ports
@@ -138,9 +140,13 @@ def _run(
         "SHALLOP_SERVING__DAGSTER_URL": dagster_url,
     }
 
+    headers = {}
+    if settings.access.require_keys == "always":
+        headers = {"Authorization": f"Bearer {_make_keys(processes, home)}"}
+
     _step("the app starts")
     processes.start("app", *_shallop(), "serve")
-    with httpx.Client(base_url=url, timeout=10) as client:
+    with httpx.Client(base_url=url, timeout=10, headers=headers) as client:
         processes.wait("until the app is ready", APP_WAIT_SECONDS, lambda: _is_ready(client))
 
         _step(f"events go to the collector: {data or 'invented shoppers'}")
@@ -171,6 +177,19 @@ def _run(
     console.print("Serving until Ctrl-C.")
     while True:
         processes.wait("serving", float("inf"), lambda: False)
+
+
+def _make_keys(processes: Processes, home: Path) -> str:
+    """Keys of this demo alone: a public one for its shop page, and a secret one, which is given."""
+    _step("keys are made")
+    now = datetime.now(UTC)
+    with key_file.changing(home / "keys.json") as made:
+        page, page_token = created(KeyTerms("demo-page", "write", (ITEMS_READ,)), made, now)
+        made[page.id] = page
+        admin, admin_token = created(KeyTerms("demo", "secret", (ADMIN,)), made, now)
+        made[admin.id] = admin
+    processes.environment |= {"SHALLOP_ACCESS__SHOP_KEY": page_token, "SHALLOP_KEY": admin_token}
+    return admin_token
 
 
 def _start_s3(processes: Processes, home: Path) -> None:

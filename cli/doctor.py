@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
+from api import key_file
 from cli.console import console, describe_invalid
 from warehouse import snapshot
 from warehouse.settings import Settings
@@ -57,7 +58,7 @@ def examine() -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", f"state in {settings.home}, store {settings.store_uri}")
     looks: tuple[Callable[[Settings], Finding], ...] = (
-        _disk, _extension, _store, _outbox, _marts, _champion, _device, _app,
+        _disk, _extension, _store, _outbox, _keys, _marts, _champion, _device, _app,
     )  # fmt: skip
     for look in looks:
         yield look(settings)
@@ -120,6 +121,26 @@ def _outbox(settings: Settings) -> Finding:
             "is the app running and the store reachable?",
         )  # fmt: skip
     return Finding("outbox", "ok", f"{waiting:,} events wait for the store")
+
+
+def _keys(settings: Settings) -> Finding:
+    mode = settings.access.require_keys
+    try:
+        keys = key_file.read(settings.keys_path)
+    except key_file.KeysUnreadable as error:
+        return Finding("keys", "wrong", str(error), "restore or correct it")
+    n_good = sum(key.is_usable(datetime.now(UTC)) for key in (keys or {}).values())
+    if mode == "never" or (mode == "auto" and not keys):
+        why = f"SHALLOP_ACCESS__REQUIRE_KEYS is {mode}" + ("" if keys else " and no key was made")
+        return Finding(
+            "keys", "warning", f"the collector is open, anybody may send and read: {why}",
+            "`shallop keys create` before others can reach it",
+        )  # fmt: skip
+    if not n_good:
+        return Finding(
+            "keys", "wrong", "keys are asked for and none is good", "`shallop keys create`"
+        )
+    return Finding("keys", "ok", f"{n_good} good, requests without one are refused")
 
 
 def _marts(settings: Settings) -> Finding:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.console import console, errors, fail, load_settings
+from cli.console import app_key, console, errors, fail, load_settings
 from cli.data import UrlOption, app_url, counted
 from ingest.history.report import Report
 from warehouse.settings import Settings
@@ -45,7 +45,7 @@ def replay(
     ] = None,
     url: UrlOption = None,
     key: Annotated[
-        str, typer.Option(envvar="SHALLOP_KEY", help="API key, where the app asks for one.")
+        str, typer.Option(help="API key, where the app asks for one; default: SHALLOP_KEY.")
     ] = "",
     rate: Annotated[
         float, typer.Option(min=0, help="Events a second; 0: as fast as it goes.")
@@ -91,7 +91,9 @@ def replay(
         elif direct:
             report = _write(history, survey, settings)
         else:
-            report = _deliver(history, survey, settings, url or app_url(), key, rate, restart)
+            report = _deliver(
+                history, survey, settings, url or app_url(), key or app_key(), rate, restart
+            )
     except (NoFiles, UnknownTimezone) as error:
         fail(str(error), status=2)
     except (

@@ -28,6 +28,8 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=20,
+        # Whose X-Forwarded-For and -Proto are believed; uvicorn takes the last address before them.
+        forwarded_allow_ips=",".join(settings.access.trusted_proxies),
     )
 
 

@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 import msgspec
 
 from ingest.contract import Event, EventItem, SentEvent
 from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, explained, extra_text, shown
+from ingest.traces import kept_address, reduced_bytes, reduced_message
 from warehouse.settings import IngestSettings
 
 _MAX_USER_AGENT = 2048
@@ -70,7 +69,8 @@ _NO_ORIGIN = Origin()
 
 @dataclass(slots=True)
 class Decoded:
-    """What became of a request's events; of a rejected one its original bytes are kept.
+    """What became of a request's events; of a rejected one its original bytes are kept, but for
+    what may not be kept of its sender (`ingest.traces`).
 
     `n_minted` accepted events came without an `event_id` and were given one.
     """
@@ -149,7 +149,7 @@ def request_context(
     return Context(
         limits=limits,
         received_at=received_at.astimezone(UTC),
-        ip_prefix=truncated_address(ip) if ip and limits.keep_ip_prefix else None,
+        ip_prefix=kept_address(ip, limits) if ip else None,
         user_agent=user_agent[:_MAX_USER_AGENT] if user_agent else None,
         source=source,
     )
@@ -159,9 +159,7 @@ def on_behalf_of(context: Context, ip: Any) -> Context:
     """The context of an event that a server sent for the visitor at this address."""
     if not (isinstance(ip, str) and ip):
         return context
-    return msgspec.structs.replace(
-        context, ip_prefix=truncated_address(ip) if context.limits.keep_ip_prefix else None
-    )
+    return msgspec.structs.replace(context, ip_prefix=kept_address(ip, context.limits))
 
 
 def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Decoded | None:
@@ -189,24 +187,14 @@ def decoded_each(
             decoded.events.append(its_context.accept(event))
             decoded.n_minted += event.event_id is None
         except InvalidEvent as error:
-            rejection = Rejection(index, error.field, error.message, error.reason)
-            decoded.rejected.append((rejection, raw))
+            message = reduced_message(error.field, error.message, context.limits)
+            rejection = Rejection(index, error.field, message, error.reason)
+            decoded.rejected.append((rejection, reduced_bytes(raw, context.limits)))
         except RecursionError:
             # What could just be read cannot be written: that takes a few more frames.
             rejection = Rejection(index, "", "the event is nested too deep, flatten it", "too_deep")
-            decoded.rejected.append((rejection, raw))
+            decoded.rejected.append((rejection, reduced_bytes(raw, context.limits)))
     return decoded
-
-
-@lru_cache(maxsize=4096)
-def truncated_address(address: str) -> str | None:
-    """The /24 (IPv4) or /48 (IPv6) network of an address; None for what is no IP address."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return None
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    return str(ip_network((parsed.packed, 24 if parsed.version == 4 else 48), strict=False))
 
 
 def check_count(n_events: int, limits: IngestSettings) -> None:

@@ -102,13 +102,13 @@ class Outbox:
         self._submit(_Request(decoded, future, None))
         future.result()
 
-    def session_steps(self, key: str) -> list[str]:
+    def session_steps(self, key: str, *, by_visitor: bool = True) -> list[str]:
         """Item ids of a live session, oldest first, repeats collapsed; empty when unknown.
 
-        `key` is a `session_id`; else a `visitor_id`, whose latest session ends after
-        `session_gap_seconds` without an event.
+        `key` is a `session_id`; else, unless not `by_visitor`, a `visitor_id`, whose latest session
+        ends after `session_gap_seconds` without an event.
         """
-        return self._tail.items(key)
+        return self._tail.items(key, by_visitor=by_visitor)
 
     def depth(self) -> int:
         """Events that wait to be shipped."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 import msgspec
 
 from ingest.contract import Event, EventItem, SentEvent
+from ingest.traces import kept_agent, reduced
 from warehouse.contracts import EVENT_NAMES, EVENT_SCHEMA_VERSION, ITEM_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -125,12 +126,12 @@ class Context(msgspec.Struct, frozen=True, gc=False):
             currency=sent.currency,
             page_url=sent.page_url,
             referrer=sent.referrer,
-            user_agent=sent.user_agent or self.user_agent,
+            user_agent=kept_agent(sent.user_agent or self.user_agent, self.limits),
             ip_prefix=self.ip_prefix,
             consent=sent.consent,
             source=self.source,
             schema_version=EVENT_SCHEMA_VERSION,
-            extra=extra_text(extra) if extra is not None else None,
+            extra=reduced(extra_text(extra), self.limits) if extra is not None else None,
         )
 
     def _time(self, sent: datetime | int | None) -> datetime:

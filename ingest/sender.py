@@ -8,7 +8,7 @@ import asyncio
 import gzip
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -74,15 +74,18 @@ def send(
     events: Iterable[bytes],
     url: str,
     *,
+    key: str = "",
     progress: Callable[[int], None] | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Accounting:
     """Send events, each one JSON object, to the collector at `url`; they are read as they are sent.
 
-    `progress` is told how many were answered for, batch by batch. Raises CollectorUnreachable after
-    `patience_seconds` without an answer.
+    The `key`, where there is one, goes with each request; `progress` is told how many were
+    answered for, batch by batch. Raises CollectorUnreachable after `patience_seconds` without an
+    answer.
     """
-    return asyncio.run(_send_all(events, url, progress or (lambda n: None), patience_seconds))
+    report = progress or (lambda n: None)
+    return asyncio.run(_send_all(events, url, key, report, patience_seconds))
 
 
 class Sender:
@@ -116,8 +119,8 @@ class Sender:
             _count_refused(reply, len(batch), outcome)
         elif reply.status_code in (401, 403):
             raise CollectorUnreachable(
-                f"the collector at {self._url} wants a key that it knows, give one with --key or "
-                f"SHALLOP_KEY; it answered {reply.status_code}: `{reply.text[:300]}`"
+                f"the collector at {self._url} asks for another key, give one with the scope "
+                f"`events:write` as SHALLOP_KEY: `{reply.text[:300]}`"
             )
         else:
             raise CollectorUnreachable(
@@ -181,19 +184,26 @@ def encode(event: Any) -> bytes:
 
 
 def new_client(
-    n_connections: int = N_CONNECTIONS, headers: Mapping[str, str] | None = None
+    n_connections: int = N_CONNECTIONS, *, key: str = "", user_agent: str | None = None
 ) -> httpx.AsyncClient:
     """An HTTP client that keeps its connections, and takes no proxy from the environment."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if user_agent is not None:
+        headers["User-Agent"] = user_agent
     limits = httpx.Limits(max_connections=n_connections, max_keepalive_connections=n_connections)
     return httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=False, headers=headers)
 
 
 async def _send_all(
-    events: Iterable[bytes], url: str, progress: Callable[[int], None], patience_seconds: float
+    events: Iterable[bytes],
+    url: str,
+    key: str,
+    progress: Callable[[int], None],
+    patience_seconds: float,
 ) -> Accounting:
     started_at = monotonic()
     batches = batches_of(events)
-    async with new_client() as client:
+    async with new_client(key=key) as client:
         sender = Sender(client, url, patience_seconds)
 
         async def work() -> None:

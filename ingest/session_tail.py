@@ -60,8 +60,8 @@ class SessionTail:
         self._read_to = 0
         self._lock = threading.Lock()
 
-    def items(self, name: str) -> list[str]:
-        """Item ids of the session, else of the visitor's live session, that `name` names.
+    def items(self, name: str, *, by_visitor: bool = True) -> list[str]:
+        """Item ids of the session, else (`by_visitor`) of the visitor's live session, of that name.
 
         Raises OutboxBroken.
         """
@@ -70,7 +70,9 @@ class SessionTail:
             self._read()  # before the table: what is folded meanwhile is then in both
             key = f"s:{name}"
             found = self._found(key)
-            if found is None or found.seen_at < now - self.settings.session_ttl_seconds * 1_000_000:
+            if found and found.seen_at < now - self.settings.session_ttl_seconds * 1_000_000:
+                found = None
+            if found is None and by_visitor:
                 seen_after = now - self.settings.session_gap_seconds * 1_000_000
                 key, found = self._latest_of_visitor(name, seen_after)
         if found is None:

@@ -50,6 +50,7 @@ def simulate(
     seed: int,
     start: datetime,
     end: datetime,
+    key: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> Accounting:
     """Send invented sessions to the collector; `progress` counts sessions.
@@ -63,17 +64,22 @@ def simulate(
             if progress:
                 progress(1)
 
-    return send(events(), url)
+    return send(events(), url, key=key)
 
 
 def live(
-    url: str, *, events_per_second: float = 5.0, seconds: float | None = None, seed: int = 1
+    url: str,
+    *,
+    events_per_second: float = 5.0,
+    seconds: float | None = None,
+    seed: int = 1,
+    key: str = "",
 ) -> Accounting:
     """Let shoppers arrive now, look around, and follow some recommendations.
 
     Ends after `seconds`, or never. Raises CollectorUnreachable.
     """
-    return asyncio.run(_live(url, events_per_second, seconds, seed))
+    return asyncio.run(_live(url, events_per_second, seconds, seed, key))
 
 
 class LiveShopper:
@@ -177,12 +183,14 @@ def _past_session(
     return sorted(events, key=lambda event: str(event["occurred_at"]))
 
 
-async def _live(url: str, events_per_second: float, seconds: float | None, seed: int) -> Accounting:
+async def _live(
+    url: str, events_per_second: float, seconds: float | None, seed: int, key: str
+) -> Accounting:
     random = Random(f"{seed} {datetime.now(UTC).isoformat()}")
     shop = Shop()
     shoppers: list[LiveShopper] = []
     started_at = monotonic()
-    async with new_client() as client:
+    async with new_client(key=key) as client:
         sender = Sender(client, url)
         n_events, problem = 0, None
         while seconds is None or monotonic() - started_at < seconds:

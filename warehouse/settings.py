@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from warehouse.access_settings import AccessSettings
+from warehouse.origins import normalised
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -99,7 +102,17 @@ class IngestSettings(_Part):
         86_400, ge=60, description="Seconds after which an idle live session is forgotten."
     )
     keep_ip_prefix: bool = Field(
-        True, description="Keep the sender's address truncated to /24 (IPv4) or /48 (IPv6)."
+        True, description="Keep the sender's address, truncated; false: drop it."
+    )
+    ipv4_prefix_bits: int = Field(
+        24, ge=8, le=32, description="Bits of an IPv4 address that are kept."
+    )
+    ipv6_prefix_bits: int = Field(
+        48, ge=16, le=128, description="Bits of an IPv6 address that are kept."
+    )
+    user_agent: Literal["keep", "family", "drop"] = Field(
+        "keep",
+        description="The browser: as it names itself, its `family` (`Chrome 128 / Android`), none.",
     )
 
 
@@ -165,6 +178,11 @@ class ServingSettings(_Part):
         "http://127.0.0.1:3000", description="Where the pages link to the Dagster web UI."
     )
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(normalised(origin) for origin in value)
+
 
 class RefreshSettings(_Part):
     """When the pipeline runs and who hears of a failure."""
@@ -191,6 +209,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # it may be a key; our messages name what may be named
     )
 
     home: Path = Field(
@@ -203,11 +222,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log lines that are written."
     )
+    key: SecretStr = Field(
+        SecretStr(""), description="Key that commands of this box (replay, simulate, …) send."
+    )
     storage: StorageSettings = StorageSettings()
     ingest: IngestSettings = IngestSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
+    access: AccessSettings = AccessSettings()
     refresh: RefreshSettings = RefreshSettings()
 
     @model_validator(mode="after")
@@ -232,6 +255,11 @@ class Settings(BaseSettings):
     def outbox_path(self) -> Path:
         """The collector's SQLite file."""
         return self.home.absolute() / "outbox.sqlite"
+
+    @property
+    def keys_path(self) -> Path:
+        """The keys of this box, as hashes."""
+        return self.home.absolute() / "keys.json"
 
     @property
     def warehouse_path(self) -> Path:

@@ -7,7 +7,9 @@ async function answered(reply) {
   if (!reply.ok) {
     const error = new Error(body?.error?.message ?? `the server answered ${reply.status}`);
     error.code = body?.error?.code;
-    error.remedy = body?.error?.remedy;
+    error.remedy = error.code === "missing_key"
+      ? "give this page a write key: SHALLOP_ACCESS__SHOP_KEY, see docs/keys.md"
+      : body?.error?.remedy;
     throw error;
   }
   return body;
@@ -16,5 +18,7 @@ async function answered(reply) {
 export async function get(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "" && value != null);
   const query = new URLSearchParams(given).toString();
-  return answered(await fetch(query ? `${path}?${query}` : path));
+  const { key } = window.shallop.options;
+  const headers = key ? { "X-Write-Key": key } : {};
+  return answered(await fetch(query ? `${path}?${query}` : path, { headers }));
 }

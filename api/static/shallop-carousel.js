@@ -2,7 +2,7 @@
 // a page that makes one later imports it itself, after shallop.js.
 
 const { shallop } = window;
-const ASKED = ["k", "placement", "item", "items", "exclude", "category", "endpoint"];
+const ASKED = ["k", "placement", "item", "items", "exclude", "category", "endpoint", "key"];
 const STYLE = `
   :host { display: block }
   :host([hidden]), [hidden] { display: none }
@@ -108,7 +108,7 @@ class ShallopCarousel extends HTMLElement {
 
   async #load() {
     const look = (this.#looks += 1);
-    const asked = ASKED.map((name) => [name, this.getAttribute(name) ?? undefined]);
+    const asked = ASKED.filter((name) => this.hasAttribute(name)).map((name) => [name, this.getAttribute(name)]);
     this.#section.setAttribute("aria-busy", "true");
     const reply = await shallop.recommend(Object.fromEntries(asked));
     if (look !== this.#looks) return; // a later one is on its way

@@ -56,6 +56,8 @@ export interface TrackedEvent extends Fields {
 export interface Options {
   /** Where Shallop answers; where shallop.js came from, unless named. */
   endpoint?: string;
+  /** A write key (`shp_pub_…`), where the collector asks for keys; never a secret key. */
+  key?: string;
   /** Until `consent()` is called; `session` unless named. */
   consent?: Consent;
   /** `ignore`: consent stands above Do-Not-Track and Global Privacy Control. */

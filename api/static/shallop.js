@@ -173,7 +173,7 @@
     keys.forEach((key) => sending.add(key));
     try {
       // A string goes as text/plain: no preflight, so it may leave with the page.
-      reply = await fetch(url("events", options.endpoint), {
+      reply = await fetch(url("events" + (options.key ? "?key=" + options.key : ""), options.endpoint), {
         method: "POST",
         body,
         keepalive: body.length < BATCH_CHARACTERS + 9,
@@ -277,7 +277,7 @@
     try {
       await Promise.race([flush(), new Promise((done) => setTimeout(done, 1000))]);
       if (!allowed()) return null;
-      const given = Object.entries({ session: session(), ...parameters });
+      const given = Object.entries({ session: session(), key: options.key, ...parameters });
       const query = new URLSearchParams(given.filter(([, value]) => value != null));
       const reply = await fetch(url("recommend?" + query, endpoint), { credentials: "omit" });
       const body = await reply.json();

@@ -244,12 +244,27 @@ function light(id, state, text) {
   line.replaceChildren(lamp, text);
 }
 
+// What a page with a write key may know: /status is for secret keys.
+async function showReadiness() {
+  const { model_loaded: isLoaded, store_reachable: isReachable } = await get("/readyz");
+  light("status-model", isLoaded ? "good" : "idle", isLoaded ? "A model serves" : "No model yet");
+  light("status-data", isReachable ? "good" : "bad", isReachable ? "Data: see /status" : "The store is away");
+  light("status-events", "good", "Events are taken");
+  const newModel = isLoaded ? "loaded" : null;
+  if (modelVersion !== undefined && modelVersion !== newModel) {
+    loadItems(0);
+    recommend();
+  }
+  modelVersion = newModel;
+}
+
 async function showStatus() {
   let status;
   try {
+    if (shallop.options.key) return await showReadiness();
     status = await get("/status");
-  } catch {
-    light("status-events", "bad", "Shallop does not answer");
+  } catch ({ code }) {
+    light("status-events", "bad", code ? "Events cannot be sent" : "Shallop does not answer");
     return;
   }
   const { model, champion, data, collector, links } = status;

@@ -71,10 +71,9 @@ class _Run:
 
     async def send_all(self, url: str, key: str, patience_seconds: float) -> None:
         # Who sends history is not the browser that its events are from.
-        headers = {"User-Agent": ""} | ({"Authorization": f"Bearer {key}"} if key else {})
         taking = asyncio.Lock()
         started_at = monotonic()
-        async with new_client(headers=headers) as client:
+        async with new_client(key=key, user_agent="") as client:
             sender = Sender(client, url, patience_seconds)
 
             async def work() -> None:

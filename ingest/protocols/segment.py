@@ -154,17 +154,18 @@ def _batch(parts: _Parts) -> list[bytes]:
 
 def _with_shared(message: bytes, shared: _Parts) -> bytes:
     """A message together with what a batch says of all its messages; its own comes first."""
-    if not shared:
+    if not shared and b"writeKey" not in message:
         return message
     try:
-        return _encode(shared | _decode_parts(message))
+        parts = shared | _decode_parts(message)
     except DECODE_ERRORS:
         return message  # no object: rejected as it is
+    parts.pop("writeKey", None)
+    return _encode(parts)
 
 
 def _read(raw: bytes, context: Context) -> tuple[SentEvent, Context]:
     message = fields_of(raw)
-    message.pop("writeKey", None)
     event_name = _event_name(message)
     own_context = on_behalf_of(context, take(message, "context.ip"))
     places = PAGE_FIELDS if message["type"] in CALLS else FIELDS

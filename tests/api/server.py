@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,16 @@ from warehouse.settings import Settings
 
 @contextmanager
 def running(
-    settings: Settings, *, workers: int = 1, flush_interval_seconds: float = 600
+    settings: Settings,
+    *,
+    workers: int = 1,
+    flush_interval_seconds: float = 600,
+    more: Mapping[str, str] = {},
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """uvicorn with these workers; its port and process. Ended, and waited for, on leaving."""
+    """uvicorn with these workers; its port and process. Ended, and waited for, on leaving.
+
+    `more` is of its environment.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -33,6 +40,7 @@ def running(
         "SHALLOP_SERVING__CORS_ORIGINS": json.dumps(settings.serving.cors_origins),
         "SHALLOP_INGEST__FLUSH_INTERVAL_SECONDS": str(flush_interval_seconds),
         "OMP_NUM_THREADS": "1",
+        **more,
     }
     root = Path(__file__).parents[2]
     with (settings.home.parent / "server.log").open("w") as log:
@@ -59,13 +67,13 @@ def wait_until_ready(port: int, process: subprocess.Popen[str]) -> None:
 
 
 def request(
-    port: int, method: str, path: str, body: object = None
+    port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] = {}
 ) -> tuple[int, dict[str, object]]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"} if data else {}
-        connection.request(method, path, data, headers)
+        own = {"Content-Type": "application/json"} if data else {}
+        connection.request(method, path, data, own | dict(headers))
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())
     finally:

@@ -105,7 +105,8 @@ def test_the_store_may_go_while_a_model_serves(
         ready = client.get("/readyz")
         assert ready.status_code == 200
         assert ready.json() == {
-            "ready": True, "outbox": "ok", "model_loaded": True, "store_reachable": False,
+            "ready": True, "outbox": "ok", "keys": "open",
+            "model_loaded": True, "store_reachable": False,
         }  # fmt: skip
 
 

@@ -148,7 +148,8 @@ class TestOpenApi:
 
     def test_the_hot_paths_are_described(self, document: dict[str, Any]) -> None:
         events = document["paths"]["/events"]["post"]
-        assert set(events["responses"]) == {"202", "400", "405", "413", "415", "422", "503"}
+        refusals = {"400", "401", "403", "405", "413", "415", "422", "429", "503"}
+        assert set(events["responses"]) == {"202", *refusals}
         assert set(events["requestBody"]["content"]) == {
             "application/json",
             "application/x-ndjson",

@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.api.client_table import check_row
+from tests.api.key_maker import bearer, secret_key, write_key
 from tests.api.server import request, running
 from tests.api.test_collector import raw_rows
 from tests.api.tiny_shop import wait_for
@@ -168,24 +169,31 @@ def _allowing(origin: str, settings: Settings) -> Settings:
     return settings.model_copy(update={"serving": serving})
 
 
+@pytest.mark.parametrize("is_keyed", [False, True], ids=["open", "keyed"])
 @pytest.mark.parametrize("how", ["", "&batching", "&cdn"], ids=["single", "batching", "cdn"])
 def test_segment_for_browsers(
-    shop: str, page: Page, settings: Settings, store: ObjectStore, how: str
+    shop: str, page: Page, settings: Settings, store: ObjectStore, how: str, is_keyed: bool
 ) -> None:
+    admin = secret_key(settings, "admin") if is_keyed else ""
+    key = write_key(settings, shop) if is_keyed else ""
+    kind = how.removeprefix("&") or "single"
+    how += f"&key={key}" if is_keyed else ""
     paths: list[str] = []
     page.on("requestfinished", lambda sent: "/v1/" in sent.url and paths.append(sent.url[-5:]))
     with running(_allowing(shop, settings)) as (port, _):
         page.goto(f"{shop}/segment_browser.html?api=127.0.0.1:{port}{how}")
         assert len(set(page.evaluate("window.sent"))) == 7
-        wait_for(lambda: _n_kept(port) == 7)
+        wait_for(lambda: _n_kept(port, admin) == 7)
         page.wait_for_load_state("networkidle")
     single = {"v1/i", "v1/p", "v1/t"}
-    expected = {"": single, "&batching": {"v1/b"}, "&cdn": single | {"ings"}}  # …/settings
-    assert {path[-4:] for path in paths} == expected[how]
+    expected = {"single": single, "batching": {"v1/b"}, "cdn": single | {"ings"}}  # …/settings
+    assert {path[-4:] for path in paths} == expected[kind]
     check_row(store, "@segment/analytics-next", _npm_version("analytics-next"), 7)
     rows = check_visit(store, None, "browser-user")
     assert {row["page_url"].split("?")[0] for row in rows} == {f"{shop}/segment_browser.html"}
     assert {"Chrome" in row["user_agent"] for row in rows} == {True}
+    if is_keyed:  # the page's own address, which Segment's library sends, names it too
+        assert key not in repr(rows) + repr(raw_rows(store, layout.RAW_REJECTED))
 
 
 def test_the_measurement_protocol_from_python(settings: Settings, store: ObjectStore) -> None:
@@ -306,6 +314,7 @@ def _npm_version(name: str) -> str:
     return str(json.loads((LIBRARIES / name / "package.json").read_text())["version"])
 
 
-def _n_kept(port: int) -> int:
-    collector: Any = request(port, "GET", "/status")[1]["collector"]
+def _n_kept(port: int, key: str = "") -> int:
+    headers = bearer(key) if key else {}
+    collector: Any = request(port, "GET", "/status", headers=headers)[1]["collector"]
     return int(collector["accepted"]) + sum(collector["rejected"].values())

@@ -18,7 +18,8 @@ def test_an_empty_shop_is_ready(client: TestClient) -> None:
     ready = client.get("/readyz")
     assert ready.status_code == 200
     assert ready.json() == {
-        "ready": True, "outbox": "ok", "model_loaded": False, "store_reachable": True,
+        "ready": True, "outbox": "ok", "keys": "open",
+        "model_loaded": False, "store_reachable": True,
     }  # fmt: skip
     status = client.get("/status").json()
     assert (status["model"], status["data"], status["errors"]) == (None, None, [])

@@ -1,7 +1,9 @@
-// Sends one event of each call through Segment's library for Node: node segment_node.cjs <host>
+// Sends one event of each call through Segment's library for Node: node segment_node.cjs <host> [key]
 const { Analytics } = require('@segment/analytics-node')
 
-const analytics = new Analytics({ writeKey: 'write-key', host: process.argv[2], flushAt: 4 })
+const analytics = new Analytics({
+  writeKey: process.argv[3] ?? 'write-key', host: process.argv[2], flushAt: 4,
+})
 const failures = []
 analytics.on('error', (error) => failures.push(String(error.reason ?? error)))
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.contract import Event, EventItem, to_arrow
-from ingest.events import Decoded, InvalidBody, decode_events, truncated_address
+from ingest.events import Decoded, InvalidBody, decode_events
+from ingest.traces import truncated_address
 from warehouse.contracts import EVENT_NAMES, RAW_EVENT_SCHEMA
 from warehouse.settings import IngestSettings
 
