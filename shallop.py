@@ -15,6 +15,7 @@ from cli import (
     doctor,
     marts,
     model,
+    privacy,
     rejected,
     serving,
 )
@@ -57,6 +58,8 @@ app.command()(configuration.settings)
 app.command()(doctor.doctor)
 app.add_typer(rejected.app, name="rejected")
 app.command()(compaction.compact)
+app.add_typer(privacy.app, name="erase")
+app.command()(privacy.export)
 app.add_typer(bench.app, name="bench")
 
 

@@ -37,13 +37,15 @@ class EventsReply(msgspec.Struct, omit_defaults=True):
     """What became of the events of one request.
 
     `errors` has one entry for each rejected event; `minted_event_ids` counts accepted events that
-    came without an `event_id`: sent again, they would count twice.
+    came without an `event_id`: sent again, they would count twice. `erased` events are of a person
+    who was erased: they are acknowledged, so that nobody sends them again, and not kept.
     """
 
     accepted: int
     rejected: int
     errors: list[Rejection]
     minted_event_ids: int = 0
+    erased: int = 0
 
 
 class NothingAccepted(msgspec.Struct):
@@ -95,6 +97,8 @@ class Collector:
         """Return once a request's events are durable, and counted. Raises Refused (503)."""
         await self._append(decoded)
         self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
+        if decoded.n_erased:
+            self.metrics.events_erased.labels(decoded.source).inc(decoded.n_erased)
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 
@@ -119,8 +123,10 @@ class Collector:
 
 def _reply(decoded: Decoded) -> Reply:
     errors = [rejection for rejection, _ in decoded.rejected]
-    if decoded.events:
-        accepted = EventsReply(len(decoded.events), len(errors), errors, decoded.n_minted)
+    if decoded.events or decoded.n_erased:
+        accepted = EventsReply(
+            len(decoded.events), len(errors), errors, decoded.n_minted, decoded.n_erased
+        )
         return Reply(202, _encode(accepted))
     first = errors[0]
     why = ErrorDetail(

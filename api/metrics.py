@@ -31,6 +31,10 @@ class Metrics:
             "shallop_events_rejected", "Events refused, by protocol and reason.",
             ["source", "reason"], registry=registry,
         )  # fmt: skip
+        self.events_erased = Counter(
+            "shallop_events_erased", "Events of erased persons, sent again and not kept.",
+            ["source"], registry=registry,
+        )  # fmt: skip
         self.requests = Counter(
             "shallop_requests", "Requests answered.", ["path", "method", "status"],
             registry=registry,

@@ -12,11 +12,13 @@ from fastapi import Depends, Request
 
 from api.catalogue import CatalogueHolder
 from api.champion import ChampionHolder
+from api.erasures import ErasureHolder
 from api.metrics import Metrics
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from models.registry import Registry
+from warehouse.erasure import read_key
 from warehouse.settings import Settings
 from warehouse.store import open_store
 
@@ -36,6 +38,7 @@ class Parts:
     flusher: Flusher
     champion: ChampionHolder
     catalogue: CatalogueHolder
+    erasures: ErasureHolder
     started_at: datetime
 
 
@@ -54,18 +57,22 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     Raises OutboxBroken where the outbox cannot be opened: without it no event could be kept.
     """
     store = open_store(settings)
-    outbox = Outbox(settings.outbox_path, settings.ingest)
+    outbox = Outbox(settings.outbox_path, settings.ingest, read_key(settings))
+    champion = ChampionHolder(Registry(store), settings.model_cache_path, metrics)
     parts = Parts(
         settings=settings,
         metrics=metrics,
         outbox=outbox,
         flusher=Flusher(outbox, store, settings.ingest),
-        champion=ChampionHolder(Registry(store), settings.model_cache_path, metrics),
+        champion=champion,
         catalogue=CatalogueHolder(store),
+        erasures=ErasureHolder(store, outbox, champion),
         started_at=datetime.now(UTC),
     )
     parts.flusher.start()
-    looks = [_Poll(part.refresh, settings) for part in (parts.catalogue, parts.champion)]
+    looks = [
+        _Poll(part.refresh, settings) for part in (parts.catalogue, parts.champion, parts.erasures)
+    ]
     try:
         await _first_looks(looks)
         logger.info("app_started store=%s outbox=%s", settings.store_uri, settings.outbox_path)

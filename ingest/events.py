@@ -54,7 +54,8 @@ class Rejection(msgspec.Struct):
 class Decoded:
     """What became of a request's events; of a rejected one its original bytes are kept.
 
-    `n_minted` accepted events came without an `event_id` and were given one.
+    `n_minted` accepted events came without an `event_id` and were given one. `n_erased` are of a
+    person who was erased; the outbox takes them out of both lists and keeps nothing of them.
     """
 
     events: list[Event]
@@ -62,6 +63,7 @@ class Decoded:
     received_at: datetime
     source: str
     n_minted: int = 0
+    n_erased: int = 0
 
 
 class InvalidBody(ValueError):

@@ -34,7 +34,7 @@ class CollectorUnreachable(RuntimeError):
 
 @dataclass
 class Accounting:
-    """What became of the events sent: `accepted` and `rejected` add up to `sent`.
+    """What became of the events sent: `accepted`, `rejected` and `erased` add up to `sent`.
 
     `retried` counts events that had to be sent more than once, `errors` says why events were
     rejected (the first hundred).
@@ -43,6 +43,7 @@ class Accounting:
     sent: int = 0
     accepted: int = 0
     rejected: int = 0
+    erased: int = 0
     retried: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
@@ -126,6 +127,7 @@ class Sender:
         answer = reply.json()
         self.accounting.accepted += answer["accepted"]
         self.accounting.rejected += answer["rejected"]
+        self.accounting.erased += answer.get("erased", 0)
         self._note(f"{error['reason']}: {error['message']}" for error in answer["errors"])
 
     def _count_refused(self, reply: httpx.Response, n_events: int) -> None:
