@@ -60,6 +60,7 @@ app.add_typer(rejected.app, name="rejected")
 app.command()(compaction.compact)
 app.add_typer(privacy.app, name="erase")
 app.command()(privacy.export)
+app.command()(privacy.retention)
 app.add_typer(bench.app, name="bench")
 
 

@@ -128,6 +128,20 @@ def export(
     console.print(f"written to {output}", markup=False, soft_wrap=True)
 
 
+def retention(dry_run: DryRunOption = False) -> None:
+    """Remove what is older than the settings SHALLOP_PRIVACY__* keep it, and say what it freed."""
+    from assets.resources import refresh_lock
+    from assets.retention import expire
+
+    settings = load_settings()
+    with _named_errors(), refresh_lock(settings, "retention"):
+        freed = expire(settings, is_dry=dry_run)
+    table = Table("what", "would go" if dry_run else "removed", "MB")
+    for one in freed:
+        table.add_row(one.what, f"{one.n:,}", f"{one.n_bytes / 1e6:,.1f}")
+    console.print(table if freed else "nothing is older than it may be")
+
+
 def _verified(settings: Settings, record: Record, person: Person) -> bool:
     """Print how a record stands; whether all is well."""
     from cli.verifying import NotOfThisErasure, found_by_digest, found_by_id

@@ -30,6 +30,7 @@ _SESSION_KEYS = frozenset(("session", "sessionid", "gasessionid"))
 _TEXT_COLUMNS = ("extra", "page_url", "referrer")
 _TOKEN = re.compile(r"[\w.\-@+:~|$]+")
 _PAIR = re.compile(r"([\w-]+)[\"']?\s*[:=]\s*(?:\"([^\"]*)|'([^']*)|([^\"'&,;\s}\]]+))")
+_SPACE = re.compile(r"\s")
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _MAX_ALTERNATIVES = 500
 _MAX_DEPTH = 40  # of JSON within JSON; what is deeper is searched as text
@@ -126,7 +127,8 @@ class Person:
         if not long:
             return False
         words = set(_TOKEN.findall(text))
-        words |= {word.strip(".:-") for word in words}
+        if _SPACE.search(text):  # a sentence, or what is broken: its stops belong to no id
+            words |= {word.rstrip(".:") for word in words}
         return bool(words & long) or any(
             one in text and _TOKEN.fullmatch(one) is None and _is_alone(one, text) for one in long
         )
@@ -142,13 +144,11 @@ def named_in(text: bytes | str) -> Named:
 
 
 def _read(text: str, named: Named, depth: int) -> None:
-    named.texts.append(text)
-    if depth > _MAX_DEPTH:
-        return
-    value = _json(text)
+    value = _json(text) if depth <= _MAX_DEPTH else None
     if isinstance(value, dict | list):
         _walk(value, named, depth + 1)
         return
+    named.texts.append(text)
     for line in text.splitlines() if "\n" in text else ():
         if isinstance(value := _json(line), dict | list):
             _walk(value, named, depth + 1)
@@ -220,4 +220,4 @@ def _json(text: str) -> Any:
 
 def _is_alone(one: str, text: str) -> bool:
     """Whether an id of odd characters stands in a text without being part of a longer word."""
-    return re.search(rf"(?<![\w.\-@+:~|$]){re.escape(one)}(?![\w\-@+:~|$])", text) is not None
+    return re.search(rf"(?<![\w.\-@+:~|$]){re.escape(one)}(?![\w.\-@+:~|$])", text) is not None

@@ -73,8 +73,8 @@ def erase_rows(
 ) -> RawErasure:
     """Take the selected rows out of every object under `prefix`.
 
-    Objects that appear meanwhile, as of a compaction, are looked at as well. Raises NotConserved,
-    StoreUnavailable.
+    Objects that appear meanwhile, as of a compaction, are looked at as well, and what was rewritten
+    once more. Raises NotConserved, StoreUnavailable.
     """
     done = RawErasure()
     watched = pa.array(sorted(watch), pa.string())
@@ -83,9 +83,9 @@ def erase_rows(
         for info in new:
             try:
                 _erase(store, info, select, watched, done)
-                seen[info.key] = _stamp(store.stat(info.key))
             except ObjectNotFound:  # merged away meanwhile: its rows are in another object
-                seen.pop(info.key, None)
+                logger.info("erasure=merged_away key=%s", info.key)
+            seen[info.key] = _stamp(info)
     return done
 
 
@@ -99,6 +99,24 @@ def raw_tables(
         except ObjectNotFound:
             continue
         yield pq.read_table(BytesIO(data), columns=list(columns) or None)
+
+
+def holding_any(
+    store: ObjectStore, prefix: str, event_ids: Collection[str], but: Collection[str] = ()
+) -> set[str]:
+    """Keys of the objects under `prefix`, `but` these, in which one of the events is."""
+    wanted = pa.array(sorted(event_ids), pa.string())
+    return {
+        info.key
+        for info in list(store.list(prefix))
+        if info.key not in but
+        and pc.any(
+            pc.is_in(
+                pq.read_table(BytesIO(store.get(info.key)), columns=["event_id"])["event_id"],
+                value_set=wanted,
+            )
+        ).as_py()
+    }
 
 
 def hidden_events(table: pa.Table, tombstones: Tombstones) -> Mask:

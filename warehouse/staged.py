@@ -113,12 +113,12 @@ def _overlapping(connection: duckdb.DuckDBPyConnection, keys: Collection[str]) -
     """Staged objects that hold numbers of the collector and range of one of the keys."""
     if not keys:
         return []
-    wanted = [one for key in keys if (one := _named(key))]
+    wanted = [one for key in keys if (one := named(key))]
     found = connection.execute(f"select distinct raw_object from {_STAGING}").fetchall()
     return [
         address
         for (address,) in found
-        if (staged := _named(address)) is not None
+        if (staged := named(address)) is not None
         and any(
             staged.collector == one.collector
             and staged.first <= one.last
@@ -128,7 +128,8 @@ def _overlapping(connection: duckdb.DuckDBPyConnection, keys: Collection[str]) -
     ]
 
 
-def _named(address: str) -> RawObject | None:
+def named(address: str) -> RawObject | None:
+    """The collector, hour and range in the address of a staged object."""
     return RawObject.of(ObjectInfo(address, 0, _NEVER))
 
 
