@@ -9,7 +9,6 @@ from datetime import datetime
 
 import msgspec
 
-from models.bundle import MANIFEST, decode_manifest
 from warehouse import layout
 from warehouse.store import ObjectNotFound, ObjectStore
 
@@ -19,6 +18,13 @@ class BundleErasure(msgspec.Struct, frozen=True):
 
     erasure_id: str
     erased_at: datetime
+
+
+class _Made(msgspec.Struct):
+    """What a manifest says of a bundle's origin (`models.bundle.Manifest`, which loads torch)."""
+
+    created_at: datetime
+    snapshot_id: str
 
 
 _decode = msgspec.json.Decoder(list[BundleErasure]).decode
@@ -46,17 +52,27 @@ def mark(
     """
     marked = []
     for info in list(store.list(layout.MODELS)):
-        name, _, file = info.key.removeprefix(f"{layout.MODELS}/").rpartition("/")
-        if file != MANIFEST:
-            continue
-        manifest = decode_manifest(store.get(info.key), info.key)
-        is_unknown = manifest.snapshot_id not in kept_ids
-        if manifest.snapshot_id in snapshot_ids or (
-            is_unknown and since is not None and manifest.created_at >= since
-        ):
-            _mark(store, erasure, manifest.name, manifest.version)
-            marked.append(name.replace("/", " "))
+        name, version, *file = info.key.removeprefix(f"{layout.MODELS}/").split("/")
+        if file == ["manifest.json"] and _is_of(store, info.key, snapshot_ids, kept_ids, since):
+            _mark(store, erasure, name, version)
+            marked.append(f"{name} {version}")
     return marked
+
+
+def _is_of(
+    store: ObjectStore,
+    key: str,
+    snapshot_ids: Collection[str],
+    kept_ids: Collection[str],
+    since: datetime | None,
+) -> bool:
+    try:
+        made = msgspec.json.decode(store.get(key), type=_Made)
+    except msgspec.DecodeError:  # damaged: nobody knows what it is of
+        return True
+    return made.snapshot_id in snapshot_ids or (
+        made.snapshot_id not in kept_ids and since is not None and made.created_at >= since
+    )
 
 
 def _mark(store: ObjectStore, erasure: BundleErasure, name: str, version: str) -> None:
