@@ -96,7 +96,7 @@ class Collector:
     async def keep(self, decoded: Decoded) -> None:
         """Return once a request's events are durable, and counted. Raises Refused (503)."""
         await self._append(decoded)
-        self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
+        self.metrics.count_accepted(decoded.source, len(decoded.events))
         if decoded.n_erased:
             self.metrics.events_erased.labels(decoded.source).inc(decoded.n_erased)
         for rejection, _ in decoded.rejected:

@@ -89,7 +89,8 @@ def replay(
         fail(str(error))
     n_found = sent.sent + outcomes.total()
     console.print(f"{n_found:,} found, {sent.accepted:,} accepted, {sent.rejected:,} rejected anew")
-    for outcome, n_events in sorted(outcomes.items()):
+    outcomes["of persons who were erased, not kept"] = sent.erased
+    for outcome, n_events in sorted((+outcomes).items()):
         console.print(f"{n_events:,} {outcome}", markup=False)
     if sent.rejected:
         fail("\n".join(sent.errors[:5]))
