@@ -31,6 +31,7 @@ _TEXT_COLUMNS = ("extra", "page_url", "referrer")
 _TOKEN = re.compile(r"[\w.\-@+:~|$]+")
 _PAIR = re.compile(r"([\w-]+)[\"']?\s*[:=]\s*(?:\"([^\"]*)|'([^']*)|([^\"'&,;\s}\]]+))")
 _SPACE = re.compile(r"\s")
+_UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _MAX_ALTERNATIVES = 500
 _MAX_DEPTH = 40  # of JSON within JSON; what is deeper is searched as text
@@ -122,16 +123,10 @@ class Person:
         return "|".join([r"%", r"\\", *(re.escape(one) for one in sorted(ids))])
 
     def stands_in(self, text: str) -> bool:
-        """Whether one of the long ids stands in a text, by itself."""
+        """Whether one of the long ids stands in a text, escaped or not, by itself."""
         long = {one for one in self.ids() if len(one) >= LONG}
-        if not long:
-            return False
-        words = set(_TOKEN.findall(text))
-        if _SPACE.search(text):  # a sentence, or what is broken: its stops belong to no id
-            words |= {word.rstrip(".:") for word in words}
-        return bool(words & long) or any(
-            one in text and _TOKEN.fullmatch(one) is None and _is_alone(one, text) for one in long
-        )
+        forms = {text, unquote(text), _UNICODE.sub(_unescaped, text)} if long else ()
+        return any(_stand_in(long, form) for form in forms)
 
 
 def named_in(text: bytes | str) -> Named:
@@ -216,6 +211,19 @@ def _json(text: str) -> Any:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
+
+
+def _stand_in(long: set[str], text: str) -> bool:
+    words = set(_TOKEN.findall(text))
+    if _SPACE.search(text):  # a sentence, or what is broken: its stops belong to no id
+        words |= {word.rstrip(".:") for word in words}
+    return bool(words & long) or any(
+        one in text and _TOKEN.fullmatch(one) is None and _is_alone(one, text) for one in long
+    )
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
 
 
 def _is_alone(one: str, text: str) -> bool:

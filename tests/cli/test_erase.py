@@ -37,7 +37,7 @@ from warehouse.store import ObjectStore, open_store
 ROOT = Path(__file__).parents[2]
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
 VISITOR, USER = "visitor-zoë-77", "customer-4711"
-NEIGHBOURS = ("visitor-zoë-7", "visitor-zoë-771", "isitor-zoë-77", "v")
+NEIGHBOURS = ("visitor-zoë-7", "visitor-zoë-771", "isitor-zoë-77", "k")
 # In every form that an id has in bytes; longer ids of neighbours are no trace.
 TRACES = [
     form.encode()
@@ -286,7 +286,7 @@ def test_beside_a_busy_collector_flusher_and_compaction(folder_box: Box) -> None
             for number in range(10_000):
                 if is_over.is_set():
                     return
-                batch = [event(number, VISITOR), event(number, f"{name}-{number}")]
+                batch = [event(number % 200, one) for one in (VISITOR, f"{name}-{number}")]
                 status, reply = request(port, "POST", "/events", batch)
                 assert status == 202
                 sent[name] += 1
@@ -361,15 +361,15 @@ def test_verification_finds_what_is_back_and_a_changed_record(folder_box: Box) -
 def test_short_and_wrong_ids_take_nobody_else(folder_box: Box, tmp_path: Path) -> None:
     box = folder_box
     fill(box)
-    box.erase("--visitor", "nobody", "--session", "v", "--user", "v")
+    box.erase("--visitor", "nobody", "--session", "k", "--user", "k")
     assert sum(box.visitors().values()) == len(PERSON) + len(OTHERS)
     ids = tmp_path / "ids"
-    ids.write_text("visitor v\n\nsession s-1\n")
+    ids.write_text("visitor k\n\nsession s-1\n")
     dry = box.run("erase", "--from-file", str(ids), "--dry-run")
     assert "session s-1: given" in dry.stdout
     box.erase("--from-file", str(ids))
     left = box.visitors()
-    assert left["v"] == 0
+    assert left["k"] == 0
     assert sum(left.values()) == len(PERSON) + len(OTHERS) - 1 - 9
 
 
