@@ -15,7 +15,7 @@ from models.erasures import erasures_of
 from warehouse import layout
 from warehouse.erasure import key_id
 from warehouse.erasure_record import RecordDamaged, read
-from warehouse.store import ObjectNotFound, ObjectStore, StoreUnavailable
+from warehouse.store import ObjectInfo, ObjectNotFound, ObjectStore, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -34,34 +34,39 @@ class ErasureHolder:
     def refresh(self) -> None:
         """Look for new records, and how many erasures the serving model outlived. Blocks."""
         try:
-            for info in self._store.list(layout.ERASURES):
-                if self._seen.get(info.key) != info.modified_at:
-                    self._take(info.key)
-                    self._seen[info.key] = info.modified_at
+            problems = [
+                problem
+                for info in self._store.list(layout.ERASURES)
+                if self._seen.get(info.key) != info.modified_at and (problem := self._take(info))
+            ]
             serving = self._champion.current
             if serving is not None:
                 pointer = serving.pointer
                 self.n_of_model = len(erasures_of(self._store, pointer.name, pointer.version))
         except StoreUnavailable:  # the other looks say so
             return
+        self._say("; ".join(problems) or None)
+
+    def _take(self, info: ObjectInfo) -> str | None:
+        """Take a record's tombstones over, or say why not."""
+        try:
+            erasure_id = info.key.removeprefix(f"{layout.ERASURES}/").removesuffix(".json")
+            record = read(self._store, erasure_id)
+            own = self._outbox.erased.key
+            if own is None or key_id(own) != record.key_id:
+                return (
+                    "an erasure was made under another key than this home's, its events cannot be "
+                    f"told from others here; set SHALLOP_PRIVACY__KEY to one for all: `{record.id}`"
+                )
+            stones = [stone for kind in record.tombstones.values() for stone in kind]
+            if remember(self._outbox.file, stones):
+                logger.info("erasure=taken_over id=%s", record.id)
         except (ObjectNotFound, OutboxBroken, RecordDamaged) as error:
-            self._failed(str(error))
-        else:
-            self.last_error = None
+            return str(error)
+        self._seen[info.key] = info.modified_at
+        return None
 
-    def _take(self, key: str) -> None:
-        record = read(self._store, key.removeprefix(f"{layout.ERASURES}/").removesuffix(".json"))
-        own = self._outbox.erased.key
-        if own is None or key_id(own) != record.key_id:
-            raise RecordDamaged(
-                "an erasure was made under another key than this home's, its events cannot be "
-                f"told from others here; set SHALLOP_PRIVACY__KEY to one for all: `{record.id}`"
-            )
-        stones = [stone for kind in record.tombstones.values() for stone in kind]
-        if remember(self._outbox.file, stones):
-            logger.info("erasure=taken_over id=%s", record.id)
-
-    def _failed(self, message: str) -> None:
-        if message != self.last_error:
-            logger.error("erasures=failed error=%s", message)
-        self.last_error = message
+    def _say(self, problem: str | None) -> None:
+        if problem and problem != self.last_error:
+            logger.error("erasures=failed error=%s", problem)
+        self.last_error = problem

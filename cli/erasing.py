@@ -34,7 +34,7 @@ from warehouse.expansion import expanded
 from warehouse.person import Person
 from warehouse.raw_erasure import RawErasure, Reach, erase_rows, raw_tables
 from warehouse.settings import Settings
-from warehouse.store import ObjectStore, open_store, sync_folder
+from warehouse.store import ObjectNotFound, ObjectStore, open_store, sync_folder
 
 Say = Callable[[str], None]
 
@@ -60,12 +60,18 @@ class Plan(msgspec.Struct, kw_only=True):
 
 @dataclass
 class Done:
-    """What an erasure has done so far."""
+    """What an erasure has done so far; `keep` writes it into the record."""
 
+    keep: Callable[["Done"], object]
     objects: list[Rewritten] = field(default_factory=list)
     removed: Counter[str] = field(default_factory=Counter)
-    models: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)
+    notes: set[str] = field(default_factory=set)
+
+    def note(self, rewritten: Rewritten, place: str) -> None:
+        self.objects.append(rewritten)
+        self.removed[place] += rewritten.rows_before - rewritten.rows_after
+        self.keep(self)
 
 
 def erase(
@@ -134,21 +140,24 @@ def make_plan(
 def _carry_out(
     settings: Settings, store: ObjectStore, outbox: Outbox | None, plan: Plan, say: Say
 ) -> Record:
-    key, done, reach = make_key(settings), Done(), plan.reach
+    key, reach = make_key(settings), plan.reach
     record = _begun(plan, key)
-    erasure_record.write(store, record, key)
+    done = _resumed(
+        store, plan, lambda so_far: _write_record(store, record, so_far, key, is_over=False)
+    )
+    done.keep(done)
     if outbox:
         say("closing the outbox to them")
         stones = [stone for kind in record.tombstones.values() for stone in kind]
         erasing.remember(outbox.file, stones)
         Flusher(outbox, store, settings.ingest).drain()
-        done.removed["live_sessions"] = erasing.forget_sessions(outbox.file, reach.person)
+        done.removed["live_sessions"] += erasing.forget_sessions(outbox.file, reach.person)
     say("taking sessions out of the mart snapshots")
     _erase_snapshots(store, plan, done)
     say("rewriting raw objects")
     raw = _erase_raw(store, plan, done)
     say("rebuilding the warehouse file")
-    done.removed["staged_events"] = staged.rebuild_without(
+    done.removed["staged_events"] += staged.rebuild_without(
         settings.warehouse_path, plan.event_ids, raw.watched
     )
     say("sweeping reports, logs and what was left behind")
@@ -156,7 +165,7 @@ def _carry_out(
     if outbox:
         say("rewriting the outbox file")
         outbox.file.rewrite()
-    record = erasure_record.write(store, _ended(record, done), key)
+    record = _write_record(store, record, done, key, is_over=True)
     _path(settings, plan).unlink()
     sync_folder(_folder(settings))
     return record
@@ -169,24 +178,26 @@ def _erase_snapshots(store: ObjectStore, plan: Plan, done: Done) -> None:
     sessions = {one: snapshot_erasure.sessions_in(store, one, person, until, also) for one in kept}
     touched = {one: found for one, found in sessions.items() if found}
     mark_of = BundleErasure(plan.id, plan.erased_at)
-    done.models = mark(store, mark_of, touched, kept, plan.first_received_at)
+    done.models |= set(mark(store, mark_of, touched, kept, plan.first_received_at))
     for snapshot_id, session_ids in touched.items():
         for rewritten in snapshot_erasure.erase_sessions(store, snapshot_id, session_ids):
-            _note(store, done, rewritten, "mart_rows")
+            done.note(rewritten, "mart_rows")
 
 
 def _erase_raw(store: ObjectStore, plan: Plan, done: Done) -> RawErasure:
-    events = erase_rows(store, layout.RAW_EVENTS, plan.reach.events, plan.event_ids)
-    rejected = erase_rows(store, layout.RAW_REJECTED, plan.reach.rejected)
-    for erased, place in ((events, "raw_events"), (rejected, "raw_rejected")):
-        for rewritten in erased.rewritten:
-            _note(store, done, rewritten, place)
-    return events
-
-
-def _note(store: ObjectStore, done: Done, rewritten: Rewritten, place: str) -> None:
-    done.objects.append(rewritten)
-    done.removed[place] += rewritten.rows_before - rewritten.rows_after
+    erase_rows(
+        store,
+        layout.RAW_REJECTED,
+        plan.reach.rejected,
+        note=lambda rewritten: done.note(rewritten, "raw_rejected"),
+    )
+    return erase_rows(
+        store,
+        layout.RAW_EVENTS,
+        plan.reach.events,
+        plan.event_ids,
+        note=lambda rewritten: done.note(rewritten, "raw_events"),
+    )
 
 
 def _sweep(settings: Settings, store: ObjectStore, reach: Reach, done: Done) -> None:
@@ -199,8 +210,8 @@ def _sweep(settings: Settings, store: ObjectStore, reach: Reach, done: Done) -> 
             store.delete(held.row["object"])
             done.removed["reports"] += 1
         elif "object" in held.row:
-            done.notes.append(f"an id is left in an object of a model: {held.row['object']}")
-    done.removed["dagster_runs"] = forget_runs(settings, reach.person)
+            done.notes.add(f"an id is left in an object of a model: {held.row['object']}")
+    done.removed["dagster_runs"] += forget_runs(settings, reach.person)
     for path in home_files(settings):
         if settings.dagster_path not in path.parents and _stands_in(path, reach.person):
             path.unlink()
@@ -234,16 +245,29 @@ def _begun(plan: Plan, key: bytes) -> Record:
     )
 
 
-def _ended(record: Record, done: Done) -> Record:
-    return msgspec.structs.replace(
+def _resumed(store: ObjectStore, plan: Plan, keep: Callable[[Done], object]) -> Done:
+    """What the record says that earlier runs have done; nothing in the first."""
+    try:
+        before = erasure_record.read(store, plan.id)
+    except ObjectNotFound:
+        return Done(keep)
+    notes = {*before.notes, "killed and resumed; what it was doing then may not be counted"}
+    return Done(keep, before.objects, Counter(before.removed), set(before.models), notes)
+
+
+def _write_record(
+    store: ObjectStore, record: Record, done: Done, key: bytes, *, is_over: bool
+) -> Record:
+    so_far = msgspec.structs.replace(
         record,
-        state="done",
-        finished_at=datetime.now(UTC),
+        state="done" if is_over else "begun",
+        finished_at=datetime.now(UTC) if is_over else None,
         objects=done.objects,
-        removed=dict(sorted(done.removed.items())),
-        models=done.models,
-        notes=done.notes,
+        removed={place: n for place, n in sorted(done.removed.items()) if n},
+        models=sorted(done.models),
+        notes=sorted(done.notes),
     )
+    return erasure_record.write(store, so_far, key)
 
 
 def seen_together(settings: Settings, store: ObjectStore) -> Iterator[pa.Table]:

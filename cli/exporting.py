@@ -35,9 +35,16 @@ sent beyond that.
 
 
 def export(
-    settings: Settings, store: ObjectStore, given: Person, person: Person, folder: Path
+    settings: Settings,
+    store: ObjectStore,
+    given: Person,
+    person: Person,
+    mart_sessions: list[str],
+    folder: Path,
 ) -> Counter[str]:
     """Write all that is held about a person into a new `folder`; rows by place.
+
+    It is what an erasure would take: `mart_sessions` are those that the person's events are in.
 
     Raises FileExistsError, StoreUnavailable.
     """
@@ -47,7 +54,7 @@ def export(
     counts: Counter[str] = Counter(dict.fromkeys(PLACES, 0))
     files = {place: (folder / f"{place}.jsonl").open("wb") for place in PLACES}
     try:
-        for held in holdings(settings, store, Reach(person, made_at, FOR_EVER)):
+        for held in holdings(settings, store, Reach(person, made_at, FOR_EVER), mart_sessions):
             files[held.place].write(msgspec.json.encode(_plain(held.row)) + b"\n")
             counts[held.place] += 1
     finally:

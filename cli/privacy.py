@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -114,14 +115,15 @@ def export(
 ) -> None:
     """Write all that is held about a person into a folder: JSON lines, a manifest, a README."""
     from cli import erasing, exporting
-    from warehouse.expansion import expanded
 
     settings = load_settings()
     given, store = _asked(_given(visitor, user, session, None)), open_store(settings)
     with _named_errors(), erasing.locked(settings, 3600, _say):
-        person = expanded(given, lambda: erasing.seen_together(settings, store))
+        plan = erasing.make_plan(settings, store, given, datetime.now(UTC), False)
         try:
-            counts = exporting.export(settings, store, given, person, output)
+            counts = exporting.export(
+                settings, store, given, Person.of(plan.person), plan.mart_sessions, output
+            )
         except FileExistsError:
             fail(f"the folder is there already, name another one: `{output}`", status=2)
     _show_counts(counts)
@@ -187,8 +189,6 @@ def _show_counts(counts: Counter[str]) -> None:
 
 
 def _show_dry_run(settings: Settings, given: Person) -> None:
-    from datetime import UTC, datetime
-
     from cli import erasing
     from cli.holdings import holdings
     from warehouse.erasure import FOR_EVER

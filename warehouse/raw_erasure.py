@@ -69,9 +69,13 @@ class RawErasure:
 
 
 def erase_rows(
-    store: ObjectStore, prefix: str, select: Select, watch: Collection[str] = ()
+    store: ObjectStore,
+    prefix: str,
+    select: Select,
+    watch: Collection[str] = (),
+    note: Callable[[Rewritten], None] = lambda _: None,
 ) -> RawErasure:
-    """Take the selected rows out of every object under `prefix`.
+    """Take the selected rows out of every object under `prefix`; `note` hears of each at once.
 
     Objects that appear meanwhile, as of a compaction, are looked at as well, and what was rewritten
     once more. Raises NotConserved, StoreUnavailable.
@@ -82,7 +86,10 @@ def erase_rows(
     while new := [info for info in store.list(prefix) if seen.get(info.key) != _stamp(info)]:
         for info in new:
             try:
-                _erase(store, info, select, watched, done)
+                rewritten = _erase(store, info, select, watched, done)
+                if rewritten is not None:
+                    done.rewritten.append(rewritten)
+                    note(rewritten)
             except ObjectNotFound:  # merged away meanwhile: its rows are in another object
                 logger.info("erasure=merged_away key=%s", info.key)
             seen[info.key] = _stamp(info)
@@ -141,7 +148,8 @@ def hidden_rejected(table: pa.Table, tombstones: Tombstones) -> Mask:
 
 def _erase(
     store: ObjectStore, info: ObjectInfo, select: Select, watched: pa.Array, done: RawErasure
-) -> None:
+) -> Rewritten | None:
+    rewritten = None
     data = store.get(info.key)
     rows = read_rows(info, data)
     mask = select(rows.table)
@@ -154,13 +162,12 @@ def _erase(
         store.put(info.key, new)
         if sha256(store.get(info.key)) != sha256(new):
             raise NotConserved(f"the store has other bytes than were written to: `{info.key}`")
-        done.rewritten.append(
-            Rewritten(info.key, len(mask), kept.table.num_rows, sha256(data), sha256(new))
-        )
+        rewritten = Rewritten(info.key, len(mask), kept.table.num_rows, sha256(data), sha256(new))
         logger.info("erasure=rewritten key=%s rows=%d", info.key, int(mask.sum()))
         rows = kept
     if len(watched) and pc.any(pc.is_in(rows.table["event_id"], value_set=watched)).as_py():
         done.watched.add(info.key)
+    return rewritten
 
 
 def read_rows(info: ObjectInfo, data: bytes) -> RawRows:
