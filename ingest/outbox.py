@@ -58,6 +58,11 @@ class RejectedRow(msgspec.Struct, gc=False):
     reason: str
     message: str
     body: bytes
+    user_agent: str | None = None
+    ip_prefix: str | None = None
+    page_url: str | None = None
+    target: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,11 @@ class Outbox:
             rejected = [
                 (rejection, body)
                 for rejection, body in decoded.rejected
-                if not tombstones.hides_any(named_in(body))
+                if not any(
+                    tombstones.hides_any(named_in(text))
+                    for text in (body, decoded.origin.target, decoded.origin.page_url)
+                    if text
+                )
             ]
             decoded.n_erased += len(decoded.events) - len(events)
             decoded.n_erased += len(decoded.rejected) - len(rejected)
@@ -273,9 +282,19 @@ class Outbox:
 
 
 def _rejected_rows(decoded: Decoded) -> Iterator[RejectedRow]:
+    origin = decoded.origin
     for rejection, body in decoded.rejected:
         yield RejectedRow(
-            decoded.received_at, decoded.source, rejection.reason, rejection.message, body
+            decoded.received_at,
+            decoded.source,
+            rejection.reason,
+            rejection.message,
+            body,
+            origin.user_agent,
+            origin.ip_prefix,
+            origin.page_url,
+            origin.target,
+            origin.encoding,
         )
 
 

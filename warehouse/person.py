@@ -8,6 +8,7 @@ A part of a longer id never does.
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,8 @@ _SPACE = re.compile(r"\s")
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _MAX_ALTERNATIVES = 500
+_GZIP = b"\x1f\x8b"
+_MAX_UNPACKED_BYTES = 64_000_000
 _MAX_DEPTH = 40  # of JSON within JSON; what is deeper is searched as text
 
 _decode = msgspec.json.Decoder().decode
@@ -130,12 +133,24 @@ class Person:
 
 
 def named_in(text: bytes | str) -> Named:
-    """The ids that a text names: JSON, JSON lines, a query string, an address, or broken."""
+    """The ids that a text names: JSON, JSON lines, a query string, an address, or broken.
+
+    Bytes may be packed by gzip, and cut.
+    """
     named = Named()
     if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
+        text = _unpacked(text).decode("utf-8", "replace")
     _read(text, named, 0)
     return named
+
+
+def _unpacked(data: bytes) -> bytes:
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, _MAX_UNPACKED_BYTES)
+    except zlib.error:
+        return data
 
 
 def _read(text: str, named: Named, depth: int) -> None:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 # Which rows of an object are to go.
 Select = Callable[[pa.Table], Mask]
 
+_REJECTED_TEXTS = ("body", "message", "target", "page_url")
 _WHO = ("visitor_id", "user_id", "session_id")
 
 
@@ -50,9 +51,7 @@ class Reach:
         reached = _is_by(table["received_at"], max(self.erased_at, self.until))
         mask = np.zeros(table.num_rows, dtype=np.bool_)
         for row in np.flatnonzero(reached):
-            mask[row] = self.person.is_named_in(table["body"][row].as_py()) or (
-                self.person.is_named_in(table["message"][row].as_py())
-            )
+            mask[row] = any(map(self.person.is_named_in, _texts(table, int(row))))
         return mask
 
 
@@ -141,9 +140,15 @@ def hidden_rejected(table: pa.Table, tombstones: Tombstones) -> Mask:
     """Which rows of rejected events were erased, by the digests of the ids that they name."""
     mask = np.zeros(table.num_rows, dtype=np.bool_)
     if len(tombstones):
-        for row, body in enumerate(table["body"].to_pylist()):
-            mask[row] = tombstones.hides_any(named_in(body))
+        for row in range(table.num_rows):
+            mask[row] = any(tombstones.hides_any(named_in(one)) for one in _texts(table, row))
     return mask
+
+
+def _texts(table: pa.Table, row: int) -> list[bytes | str]:
+    """All of a rejected event that may name somebody."""
+    texts = (table[name][row].as_py() for name in _REJECTED_TEXTS if name in table.column_names)
+    return [text for text in texts if text]
 
 
 def _erase(

@@ -205,7 +205,6 @@ def test_no_object_table_file_or_page_holds_a_trace(box: Box, tmp_path: Path) ->
     log.write_text(json.dumps({"message": f"failed for {VISITOR}"}))
     html = layout.report_key("drift", "old.html")
     box.store.put(html, f"<b>{USER}</b>".encode())
-    before = len(box.visitors())
     assert box.found()
     exported = tmp_path / "exported"
     done = box.run("export", "--user", USER, "--output", str(exported))
@@ -216,7 +215,6 @@ def test_no_object_table_file_or_page_holds_a_trace(box: Box, tmp_path: Path) ->
     # the others are all there, in raw, staging and marts
     ids = {one["event_id"] for one in OTHERS}
     assert {row["event_id"] for row in box.rows(layout.RAW_EVENTS)} == ids
-    assert len(box.visitors()) == before - 2
     assert [json.loads(row["body"])["visitor_id"] for row in box.rows(layout.RAW_REJECTED)] == [
         NEIGHBOURS[1]
     ]
