@@ -17,6 +17,7 @@ from cli import (
     keys,
     marts,
     model,
+    privacy,
     rejected,
     serving,
 )
@@ -60,6 +61,9 @@ app.command()(doctor.doctor)
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(keys.app, name="keys")
 app.command()(compaction.compact)
+app.add_typer(privacy.app, name="erase")
+app.command()(privacy.export)
+app.command()(privacy.retention)
 app.add_typer(bench.app, name="bench")
 
 

@@ -8,6 +8,8 @@ from api.errors import ClientGone
 from api.keys import blanked
 from ingest import bodies
 from ingest.events import InvalidBody
+from ingest.traces import reduced_bytes
+from warehouse.settings import IngestSettings
 
 # Of a body that is refused for its length, this much is waited for, and kept.
 _CUT_BYTES = 65_536
@@ -33,13 +35,15 @@ class SentBody:
             raise bodies.too_large(limit)
         return bodies.unpacked(self.data, self.encoding, limit)
 
-    def to_keep(self, limit: int) -> "SentBody":
-        """This body as it may be kept: as it was sent, unless a key is in it."""
+    def to_keep(self, limits: IngestSettings) -> "SentBody":
+        """This body as it may be kept: as it was sent, unless a key, or more of an address or a
+        browser's name than settings allow, is in it.
+        """
         try:
-            plain = self.with_keys(limit)
+            plain = self.with_keys(limits.max_body_bytes)
         except InvalidBody:
-            return SentBody(blanked(self.data), self.encoding)
-        clean = blanked(plain)
+            return SentBody(reduced_bytes(blanked(self.data), limits), self.encoding)
+        clean = reduced_bytes(blanked(plain), limits)
         return self if clean == plain else SentBody(clean, "identity")
 
 

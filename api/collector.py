@@ -22,6 +22,7 @@ from ingest.outbox_file import OutboxBroken
 from ingest.protocols import ndjson
 from ingest.protocols.routes import SOURCE
 from ingest.rules import Context
+from ingest.traces import reduced
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,15 @@ class EventsReply(msgspec.Struct, omit_defaults=True):
     """What became of the events of one request.
 
     `errors` has one entry for each rejected event; `minted_event_ids` counts accepted events that
-    came without an `event_id`: sent again, they would count twice.
+    came without an `event_id`: sent again, they would count twice. `erased` events are of a person
+    who was erased: they are acknowledged, so that nobody sends them again, and not kept.
     """
 
     accepted: int
     rejected: int
     errors: list[Rejection]
     minted_event_ids: int = 0
+    erased: int = 0
 
 
 class NothingAccepted(msgspec.Struct):
@@ -110,13 +113,10 @@ class Collector:
             decoded = decode(sent.unpacked(self.settings.max_body_bytes), context)
         except InvalidBody as error:
             target = scope["path"].removeprefix(scope.get("root_path", ""))
-            kept = sent.to_keep(self.settings.max_body_bytes)
-            origin = Origin(
-                context.user_agent,
-                context.ip_prefix,
-                target=f"{target}?{query}" if query else target,
-                encoding=kept.encoding,
-            )
+            kept = sent.to_keep(self.settings)
+            if query:
+                target = f"{target}?{reduced(query, self.settings)}"
+            origin = Origin.of(context, target=target, encoding=kept.encoding)
             await self.keep_refused(kept.data, error, context, origin)
             raise refused(error) from None
         await self.keep(decoded)
@@ -157,6 +157,8 @@ class Collector:
         self._charge(len(decoded.events) + len(decoded.rejected))
         await self._append(decoded)
         self.metrics.count_accepted(decoded.source, len(decoded.events))
+        if decoded.n_erased:
+            self.metrics.events_erased.labels(decoded.source).inc(decoded.n_erased)
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 
@@ -181,8 +183,10 @@ class Collector:
 
 def _reply(decoded: Decoded) -> Reply:
     errors = [rejection for rejection, _ in decoded.rejected]
-    if decoded.events:
-        accepted = EventsReply(len(decoded.events), len(errors), errors, decoded.n_minted)
+    if decoded.events or decoded.n_erased:
+        accepted = EventsReply(
+            len(decoded.events), len(errors), errors, decoded.n_minted, decoded.n_erased
+        )
         return Reply(202, _encode(accepted))
     first = errors[0]
     why = ErrorDetail(

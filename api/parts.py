@@ -13,11 +13,13 @@ from fastapi import Depends, Request
 from api.access import Gate
 from api.catalogue import CatalogueHolder
 from api.champion import ChampionHolder
+from api.erasures import ErasureHolder
 from api.metrics import Metrics
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from models.registry import Registry
+from warehouse.erasure import read_key
 from warehouse.settings import Settings
 from warehouse.store import open_store
 
@@ -38,6 +40,7 @@ class Parts:
     flusher: Flusher
     champion: ChampionHolder
     catalogue: CatalogueHolder
+    erasures: ErasureHolder
     started_at: datetime
 
 
@@ -56,19 +59,23 @@ async def running(settings: Settings, metrics: Metrics, gate: Gate) -> AsyncIter
     Raises OutboxBroken where the outbox cannot be opened: without it no event could be kept.
     """
     store = open_store(settings)
-    outbox = Outbox(settings.outbox_path, settings.ingest)
+    outbox = Outbox(settings.outbox_path, settings.ingest, read_key(settings))
+    champion = ChampionHolder(Registry(store), settings.model_cache_path, metrics)
     parts = Parts(
         settings=settings,
         metrics=metrics,
         gate=gate,
         outbox=outbox,
         flusher=Flusher(outbox, store, settings.ingest),
-        champion=ChampionHolder(Registry(store), settings.model_cache_path, metrics),
+        champion=champion,
         catalogue=CatalogueHolder(store),
+        erasures=ErasureHolder(store, outbox, champion),
         started_at=datetime.now(UTC),
     )
     parts.flusher.start()
-    looks = [_Poll(part.refresh, settings) for part in (parts.catalogue, parts.champion)]
+    looks = [
+        _Poll(part.refresh, settings) for part in (parts.catalogue, parts.champion, parts.erasures)
+    ]
     try:
         await _first_looks(looks)
         gate.say_who_may_enter()

@@ -17,6 +17,7 @@ from api.front import Endpoint, Reply
 from ingest.events import Decoded, InvalidBody, Origin
 from ingest.protocols import ga4, ga4_web, pixel, segment
 from ingest.protocols.routes import GA4_PATH, GA4_WEB_PATH, PIXEL_PATH, SEGMENT_CALLS
+from ingest.traces import reduced_bytes
 
 GA4_DEBUG_PATH = "/debug/mp/collect"
 # Where Segment's library for browsers counts its own doings: no events of a shop.
@@ -154,8 +155,9 @@ class PixelEndpoint:
         try:
             decoded = pixel.decode(query, context, page_url=page_url)
         except InvalidBody as error:
-            origin = Origin(context.user_agent, context.ip_prefix, page_url, PIXEL_PATH)
-            await self._collector.keep_refused(query, error, context, origin)
+            origin = Origin.of(context, page_url=page_url, target=PIXEL_PATH)
+            kept = reduced_bytes(query, context.limits)
+            await self._collector.keep_refused(kept, error, context, origin)
             raise refused(error) from None
         await self._collector.keep(decoded)
         rejected = {"X-Shallop-Error": decoded.rejected[0][0].reason} if decoded.rejected else {}

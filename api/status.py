@@ -55,7 +55,10 @@ class CollectorStatus(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """The model that serves from this process."""
+    """The model that serves from this process.
+
+    `erasures` took away events that it was trained on; the next refresh trains one without them.
+    """
 
     name: str
     version: str
@@ -65,6 +68,7 @@ class ModelStatus(BaseModel):
     loaded_at: datetime
     snapshot_id: str
     n_items: int
+    erasures: int
     metrics: dict[str, Any]
 
 
@@ -154,13 +158,14 @@ async def status(parts: PartsDep) -> Status:
         "collector": collector.last_error,
         "champion": champion.last_error,
         "data": parts.catalogue.last_error,
+        "erasures": parts.erasures.last_error,
     }
     return Status(
         version=version("shallop"),
         started_at=parts.started_at,
         access=access,
         collector=collector,
-        model=_model(champion.current) if champion.current else None,
+        model=_model(champion.current, parts.erasures.n_of_model) if champion.current else None,
         champion=ChampionStatus(
             swaps=champion.n_swaps, checked_at=champion.checked_at, last_error=champion.last_error
         ),
@@ -241,7 +246,7 @@ def _collector(parts: Parts) -> CollectorStatus:
     return status.model_copy(update=counted)
 
 
-def _model(champion: Champion) -> ModelStatus:
+def _model(champion: Champion, n_erasures: int) -> ModelStatus:
     scorer = champion.scorer
     return ModelStatus(
         name=scorer.name,
@@ -252,6 +257,7 @@ def _model(champion: Champion) -> ModelStatus:
         loaded_at=champion.loaded_at,
         snapshot_id=scorer.snapshot_id,
         n_items=scorer.n_items,
+        erasures=n_erasures,
         metrics=scorer.metrics,
     )
 

@@ -7,6 +7,7 @@ from assets.drift import drift_report
 from assets.marts import dbt_models, mart_snapshot
 from assets.raw import raw_events
 from assets.resources import resources
+from assets.retention import expired_data, retention_job, retention_schedule
 from assets.training import candidate_model, champion_model, gate
 from assets.triggers import (
     failure_webhook,
@@ -23,6 +24,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         assets=[
             raw_events,
             compacted_raw,
+            expired_data,
             dbt_models(settings),
             mart_snapshot,
             candidate_model,
@@ -30,8 +32,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             drift_report,
         ],
         asset_checks=[gate],
-        jobs=[refresh_job, compact_job],
-        schedules=[refresh_schedule(settings), compact_schedule],
+        jobs=[refresh_job, compact_job, retention_job],
+        schedules=[refresh_schedule(settings), compact_schedule, retention_schedule(settings)],
         sensors=[refresh_after_events, failure_webhook],
         resources=resources(settings),
         # One process for all steps: a step is short, and starting a process for it costs seconds.

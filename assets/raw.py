@@ -38,7 +38,7 @@ class RawRange:
 
 @dataclass(frozen=True)
 class RawInventory:
-    """What lies under `raw/events`, known from the names alone.
+    """What lies under `raw/events`, known from the names alone, with rows erased since.
 
     `high_water` is the last sequence number landed per collector; `newest` holds the keys of the
     latest object of each collector in the latest hour.
@@ -106,8 +106,8 @@ def raw_events(settings: dg.ResourceParam[Settings]) -> Materialized:
             "n_objects": found.n_objects,
             "n_bytes": found.n_bytes,
             "n_events": dg.MetadataValue.int(found.n_events),
-            "newest_received_at": dg.MetadataValue.timestamp(_newest(rows)),
             "high_water": dg.MetadataValue.json(found.high_water),
+            **_newest(rows),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -130,6 +130,7 @@ def failure_metadata(failures: list[Failure]) -> dict[str, dg.MetadataValue]:
     return {"failures": dg.MetadataValue.md("\n".join(lines))}
 
 
-def _newest(rows: pa.Table) -> datetime:
-    newest: datetime = pc.max(rows["received_at"]).as_py()
-    return newest
+def _newest(rows: pa.Table) -> dict[str, dg.MetadataValue]:
+    """When the last row was received; nothing where an erasure left none."""
+    newest: datetime | None = pc.max(rows["received_at"]).as_py()
+    return {"newest_received_at": dg.MetadataValue.timestamp(newest)} if newest else {}

@@ -18,7 +18,7 @@ REFRESH = "refresh"
 
 refresh_job = dg.define_asset_job(
     REFRESH,
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("compacted_raw"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("compacted_raw", "expired_data"),
     description="Raw events to marts, model and reports: all of these assets, in order.",
 )
 

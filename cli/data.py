@@ -60,6 +60,8 @@ def show_accounting(accounting: Accounting) -> None:
     counts = (accounting.sent, accounting.accepted, accounting.rejected, accounting.retried)
     table.add_row(*(f"{n:,}" for n in counts), f"{accounting.seconds:.1f}", f"{rate:,.0f}")
     console.print(table)
+    if accounting.erased:
+        console.print(f"  {accounting.erased:,} of persons who were erased, not kept")
     for error in accounting.errors[:5]:
         console.print(f"  rejected: {error}", highlight=False)
 

@@ -84,14 +84,15 @@ def registry_list(json_: JsonOption = False) -> None:
         console.print("No models yet: run `shallop refresh`.")
         return
     table = Table()
-    for column in ("name", "version", "created", "channels", "recall@20", "mrr@20", "snapshot"):
+    columns = ("name", "version", "created", "channels", "recall@20", "mrr@20", "snapshot")
+    for column in (*columns, "erasures since"):
         table.add_column(column)
     for info in versions:
         row = _described(info)
         figures = [f"{row['metrics'].get(m, float('nan')):.4f}" for m in ("recall@20", "mrr@20")]
         table.add_row(
             row["name"], row["version"], row["created_at"][:19], ", ".join(row["channels"]),
-            *figures, row["snapshot_id"],
+            *figures, row["snapshot_id"], str(info.n_erasures or ""),
         )  # fmt: skip
     console.print(table)
 

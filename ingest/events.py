@@ -16,7 +16,7 @@ import msgspec
 
 from ingest.contract import Event, EventItem, SentEvent
 from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, explained, extra_text, shown
-from ingest.traces import kept_address, reduced_bytes, reduced_message
+from ingest.traces import kept_address, kept_agent, reduced_bytes, reduced_message
 from warehouse.settings import IngestSettings
 
 _MAX_USER_AGENT = 2048
@@ -63,6 +63,19 @@ class Origin(msgspec.Struct, frozen=True):
     target: str | None = None
     encoding: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        context: Context,
+        *,
+        page_url: str | None = None,
+        target: str | None = None,
+        encoding: str | None = None,
+    ) -> "Origin":
+        """What may be kept of the request of `context`."""
+        agent = kept_agent(context.user_agent, context.limits)
+        return cls(agent, context.ip_prefix, page_url, target, encoding)
+
 
 _NO_ORIGIN = Origin()
 
@@ -72,7 +85,8 @@ class Decoded:
     """What became of a request's events; of a rejected one its original bytes are kept, but for
     what may not be kept of its sender (`ingest.traces`).
 
-    `n_minted` accepted events came without an `event_id` and were given one.
+    `n_minted` accepted events came without an `event_id` and were given one. `n_erased` are of a
+    person who was erased; the outbox takes them out of both lists and keeps nothing of them.
     """
 
     events: list[Event]
@@ -80,6 +94,7 @@ class Decoded:
     received_at: datetime
     source: str
     n_minted: int = 0
+    n_erased: int = 0
     origin: Origin = _NO_ORIGIN
 
 
@@ -179,7 +194,7 @@ def decoded_each(
     raws: Sequence[bytes], context: Context, read: Read, *, page_url: str | None = None
 ) -> Decoded:
     """Every event read by itself, accepted or rejected with its bytes."""
-    origin = Origin(context.user_agent, context.ip_prefix, page_url)
+    origin = Origin.of(context, page_url=page_url)
     decoded = Decoded([], [], context.received_at, context.source, origin=origin)
     for index, raw in enumerate(raws):
         try:

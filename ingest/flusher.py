@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,6 +30,8 @@ from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken
 from ingest.shipments import Shipment
 from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.raw_erasure import hidden_events, hidden_rejected
+from warehouse.raw_rows import RawRows, WrongRowCount
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore, StoreUnavailable
 
@@ -43,6 +46,10 @@ _decode_rejected = msgspec.json.Decoder(RejectedRow).decode_lines
 
 class RawConflict(RuntimeError):
     """The store has other rows under a name that only this range may have; nothing was deleted."""
+
+
+class FlusherBusy(RuntimeError):
+    """Another process holds the flusher's lock for too long."""
 
 
 class Flusher:
@@ -103,6 +110,26 @@ class Flusher:
         with _flush_lock(self.outbox.path) as is_ours:
             return self._ship_once() if is_ours else 0
 
+    def drain(self, wait_seconds: float = 60.0) -> int:
+        """Ship all that waits now, also where others flush; the number of rows shipped.
+
+        Raises FlusherBusy, StoreUnavailable, OutboxBroken, RawConflict.
+        """
+        n_rows = 0
+        with _flush_lock(self.outbox.path, wait_seconds) as is_ours:
+            if not is_ours:
+                raise FlusherBusy(
+                    "another process ships the outbox and does not end, look at its log: "
+                    f"`{self.outbox.path}`"
+                )
+            reached = dict(self.outbox.file.rows("select name, n_in from stream"))
+            while any(
+                n_out < reached[name]
+                for name, n_out in self.outbox.file.rows("select name, n_out from stream")
+            ):
+                n_rows += self._ship_once()
+        return n_rows
+
     def _run(self) -> None:
         wait_seconds = self.settings.flush_interval_seconds
         while not self._stopping.wait(wait_seconds):
@@ -159,13 +186,21 @@ class Flusher:
             self.last_flushed_at = datetime.now(UTC)
         return n_rows
 
+    def _without_erased(self, shipment: Shipment, table: pa.Table) -> RawRows:
+        """The rows to ship: of what waited when it was erased, nothing."""
+        rows = RawRows.of(table, shipment.first_seq, shipment.last_seq)
+        tombstones = self.outbox.erased.now()
+        hidden = hidden_events if shipment.stream == EVENTS else hidden_rejected
+        return rows.without(hidden(table, tombstones)) if len(tombstones) else rows
+
     def _ship(self, shipment: Shipment) -> None:
-        table = _table(shipment, shipments.lines_of(self.outbox.file, shipment))
+        table = table_of(shipment.stream, shipments.lines_of(self.outbox.file, shipment))
         if table.num_rows != shipment.n_rows:
             raise RawConflict(
                 f"outbox range {shipment.first_seq}..{shipment.last_seq} of {shipment.stream} "
                 f"should hold {shipment.n_rows} rows, it holds: `{table.num_rows}`"
             )
+        rows = self._without_erased(shipment, table)
         key = raw_key(
             _PREFIXES[shipment.stream],
             shipment.received_at,
@@ -173,11 +208,11 @@ class Flusher:
             shipment.first_seq,
             shipment.last_seq,
         )
-        data = _parquet(table)
+        data = rows.parquet()
         self.store.put_if_absent(key, data)
         # What is there now, written by us or before us, is what counts.
         stored = self.store.get(key)
-        if stored != data and not _is_same(_read(key, stored), table):
+        if stored != data and not _is_same(_read(key, shipment, stored), rows):
             raise RawConflict(
                 f"the store has other rows than the outbox under one name, compare them and remove "
                 f"the wrong object: `{key}`"
@@ -192,34 +227,32 @@ class Flusher:
         )
 
 
-def _table(shipment: Shipment, lines: bytes) -> pa.Table:
-    if shipment.stream == EVENTS:
+def table_of(stream: str, lines: bytes) -> pa.Table:
+    """Rows of the outbox as the table that raw keeps."""
+    if stream == EVENTS:
         return table_from_lines(lines)
     rows = [msgspec.structs.asdict(row) for row in _decode_rejected(lines)]
     return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
 
 
-def _parquet(table: pa.Table) -> bytes:
-    """The table as Parquet; the same rows give the same bytes."""
-    target = BytesIO()
-    pq.write_table(table, target, compression="zstd")
-    return target.getvalue()
-
-
-def _read(key: str, data: bytes) -> pa.Table:
+def _read(key: str, shipment: Shipment, data: bytes) -> RawRows:
     try:
-        return pq.read_table(BytesIO(data))
-    except pa.ArrowInvalid as error:
-        raise RawConflict(f"an object in raw is not Parquet: {error}: `{key}`") from error
+        return RawRows.of(pq.read_table(BytesIO(data)), shipment.first_seq, shipment.last_seq)
+    except (WrongRowCount, pa.ArrowInvalid) as error:
+        raise RawConflict(f"an object in raw is not what its name says: {error}: `{key}`") from None
 
 
-def _is_same(found: pa.Table, expected: pa.Table) -> bool:
-    """Whether both have the same rows; a column that `found` lacks was new, and is empty."""
-    known = [name for name in expected.column_names if name in found.column_names]
-    new = set(expected.column_names) - set(known)
-    return bool(
-        all(expected[name].null_count == expected.num_rows for name in new)
-        and found.equals(expected.select(known))
+def _is_same(stored: RawRows, rows: RawRows) -> bool:
+    """Whether two hold the same rows, apart from those that were erased in either.
+
+    A column that `stored` lacks was new, and is empty.
+    """
+    known = [name for name in rows.table.column_names if name in stored.table.column_names]
+    new = set(rows.table.column_names) - set(known)
+    return all(rows.table[name].null_count == rows.table.num_rows for name in new) and (
+        stored.without(np.isin(stored.numbers, rows.erased)).accounts_for(
+            RawRows(rows.table.select(known), rows.numbers, rows.erased)
+        )
     )
 
 

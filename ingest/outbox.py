@@ -23,10 +23,12 @@ import msgspec
 
 from ingest import sessions
 from ingest.contract import Event
+from ingest.erasing import ErasedIds
 from ingest.events import Decoded
 from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken, OutboxFile
 from ingest.session_tail import SessionTail
 from ingest.sessions import from_microseconds, microseconds
+from warehouse.person import named_in
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
@@ -75,11 +77,17 @@ class _Request:
 class Outbox:
     """The collector's durable queue and session state. Methods are safe from any thread."""
 
-    def __init__(self, path: Path, settings: IngestSettings) -> None:
-        """Open the file at `path`, making it where missing. Raises OutboxBroken."""
+    def __init__(
+        self, path: Path, settings: IngestSettings, erase_key: bytes | None = None
+    ) -> None:
+        """Open the file at `path`, making it where missing. Raises OutboxBroken.
+
+        `erase_key` reads the tombstones of erased ids; None: that of the file beside the outbox.
+        """
         self.path = path
         self.settings = settings
         self.file = OutboxFile(path)
+        self.erased = ErasedIds(self.file, erase_key)
         self.collector_id = self.file.collector_id
         self._tail = SessionTail(self.file, settings)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -193,10 +201,13 @@ class Outbox:
     def _append(
         self, connection: sqlite3.Connection, group: list[Decoded]
     ) -> list[Exception | None]:
-        depth, self._n_unfolded = connection.execute(
-            "select sum(n_in - n_out), sum(iif(name = ?, n_in - n_folded, 0)) from stream",
+        depth, self._n_unfolded, version = connection.execute(
+            "select sum(n_in - n_out), sum(iif(name = ?, n_in - n_folded, 0)), "
+            "(select version from erasure) from stream",
             (EVENTS,),
         ).fetchall()[0]
+        if version:
+            self._take_out_erased(connection, version, group)
         limit = self.settings.outbox_limit_events
         outcomes: list[Exception | None] = []
         kept: list[Decoded] = []
@@ -220,6 +231,32 @@ class Outbox:
                 [(row.reason,) for row in rejected],
             )
         return outcomes
+
+    def _take_out_erased(
+        self, connection: sqlite3.Connection, version: int, group: list[Decoded]
+    ) -> None:
+        """Let go of what was erased and is sent again: in the transaction, so none slips by."""
+        tombstones = self.erased.of_version(connection, version)
+        for decoded in group:
+            events = [
+                event
+                for event in decoded.events
+                if not tombstones.hides(
+                    event.visitor_id, event.user_id, event.session_id, event.occurred_at
+                )
+            ]
+            rejected = [
+                (rejection, body)
+                for rejection, body in decoded.rejected
+                if not any(
+                    tombstones.hides_any(named_in(text))
+                    for text in (body, decoded.origin.target, decoded.origin.page_url)
+                    if text
+                )
+            ]
+            decoded.n_erased += len(decoded.events) - len(events)
+            decoded.n_erased += len(decoded.rejected) - len(rejected)
+            decoded.events, decoded.rejected = events, rejected
 
     def _append_rows(
         self, connection: sqlite3.Connection, stream: str, rows: Sequence[Event | RejectedRow]

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from warehouse.store import sync_folder
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 EVENTS = "events"
 REJECTED = "rejected"
 
@@ -59,6 +59,12 @@ create table session (
 );
 create index session_visitor on session (visitor_id);
 insert into stream (name) values ('events'), ('rejected')
+"""
+# Erased ids, as digests (`warehouse.erasure`); `version` tells every process of a change.
+_TOMBSTONES = """
+create table erasure (version integer not null);
+insert into erasure values (0);
+create table tombstone (digest text primary key, until text not null) without rowid
 """
 # Live sessions start anew; the events that made them are in the outbox or in raw.
 _FROM_1 = """
@@ -139,6 +145,25 @@ class OutboxFile:
         """Move what can be moved from the WAL into the file, beside those who write."""
         self.row("pragma wal_checkpoint(passive)")
 
+    def rewrite(self) -> None:
+        """Leave no byte of what was deleted, in the file or its WAL. Raises OutboxBroken.
+
+        Writers wait meanwhile; whoever reads is waited for.
+        """
+        try:
+            with self._borrowed() as connection, self._turn_to_write():
+                connection.execute("vacuum")
+                deadline = monotonic() + _BUSY_SECONDS
+                while connection.execute("pragma wal_checkpoint(truncate)").fetchone()[0]:
+                    if monotonic() > deadline:
+                        raise OutboxBroken(
+                            f"a process keeps reading the outbox, end it and try again: "
+                            f"`{self.path}`"
+                        )
+                    sleep(0.02)
+        except (OSError, sqlite3.Error) as error:
+            raise OutboxBroken(f"cannot rewrite the outbox at {self.path}: `{error}`") from error
+
     def close(self) -> None:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
@@ -218,7 +243,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> str:
     """Make the tables where missing; the collector's id."""
     version = connection.execute("pragma user_version").fetchone()[0]
-    if version not in (0, 1, SCHEMA_VERSION):
+    if version not in range(SCHEMA_VERSION + 1):
         raise OutboxBroken(
             f"the outbox at {path} was written by another version of Shallop, its tables have "
             f"version: `{version}`"
@@ -229,6 +254,9 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> str:
         connection.execute("insert into collector values (?)", (uuid4().hex[:12],))
     if version == 1:
         for statement in _FROM_1.split(";\n"):
+            connection.execute(statement)
+    if version < 3:
+        for statement in _TOMBSTONES.split(";\n"):
             connection.execute(statement)
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return str(connection.execute("select id from collector").fetchone()[0])

@@ -20,11 +20,14 @@ from ingest.events import Decoded, InvalidBody, Origin, Rejection
 from ingest.protocols.routes import read_again as read_request
 from ingest.rules import Context
 from warehouse.layout import RAW_REJECTED, RAW_REPLAYED, replayed_key
+from warehouse.raw_rows import RawRows
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
 
 _NAMESPACE = UUID("6d1a4c0e-5b0f-4c0b-9f4e-6f2b5d3a7c11")
-_NAME = re.compile(r"/date=(?P<day>[\d-]+)/.*/(?P<collector>[^/-]+)-(?P<first>\d+)-\d+\.parquet$")
+_NAME = re.compile(
+    r"/date=(?P<day>[\d-]+)/.*/(?P<collector>[^/-]+)-(?P<first>\d+)-(?P<last>\d+)\.parquet$"
+)
 
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 _encode = msgspec.json.Encoder().encode
@@ -66,8 +69,9 @@ def rejected_events(store: ObjectStore, wanted: Filter) -> Iterator[RejectedEven
         match = _NAME.search(info.key)
         if match is None:
             continue
-        rows = pq.read_table(BytesIO(store.get(info.key))).to_pylist()
-        for seq, row in enumerate(rows, int(match["first"])):
+        table = pq.read_table(BytesIO(store.get(info.key)))
+        rows = RawRows.of(table, int(match["first"]), int(match["last"]))
+        for seq, row in zip(rows.numbers.tolist(), table.to_pylist(), strict=True):
             origin = Origin(**{name: row.pop(name, None) for name in Origin.__struct_fields__})
             event = RejectedEvent(id=f"{match['collector']}-{seq}", **row, origin=origin)
             if wanted.takes(event):

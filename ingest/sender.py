@@ -39,7 +39,7 @@ class CollectorUnreachable(RuntimeError):
 
 @dataclass
 class Accounting:
-    """What became of the events sent: `accepted` and `rejected` add up to `sent`.
+    """What became of the events sent: `accepted`, `rejected` and `erased` add up to `sent`.
 
     `retried` counts events that had to be sent more than once, `errors` says why events were
     rejected (the first hundred) and `reasons` counts them by their short code; `refused` are those
@@ -49,6 +49,7 @@ class Accounting:
     sent: int = 0
     accepted: int = 0
     rejected: int = 0
+    erased: int = 0
     retried: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
@@ -60,6 +61,7 @@ class Accounting:
         self.sent += other.sent
         self.accepted += other.accepted
         self.rejected += other.rejected
+        self.erased += other.erased
         self.retried += other.retried
         self.refused += other.refused
         self.reasons += other.reasons
@@ -162,6 +164,7 @@ def _count(reply: httpx.Response, outcome: Accounting) -> None:
     answer = reply.json()
     outcome.accepted += answer["accepted"]
     outcome.rejected += answer["rejected"]
+    outcome.erased += answer.get("erased", 0)
     outcome.reasons.update(error["reason"] for error in answer["errors"])
     outcome.note(f"{error['reason']}: {error['message']}" for error in answer["errors"])
 

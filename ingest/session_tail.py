@@ -26,7 +26,8 @@ from warehouse.settings import IngestSettings
 _MAX_SESSIONS_OF_VISITOR = 20
 
 _TAIL = """
-select stream.n_folded, batch.last_seq, batch.lines from stream left join batch
+select stream.n_folded, batch.last_seq, batch.lines, erasure.version
+from erasure, stream left join batch
 on batch.stream = stream.name and batch.first_seq > max(stream.n_folded, ?)
 where stream.name = ? order by batch.first_seq
 """
@@ -58,6 +59,7 @@ class SessionTail:
         self.settings = settings
         self._segments: deque[_Segment] = deque()
         self._read_to = 0
+        self._erasure = 0
         self._lock = threading.Lock()
 
     def items(self, name: str, *, by_visitor: bool = True) -> list[str]:
@@ -83,7 +85,11 @@ class SessionTail:
     def _read(self) -> None:
         """Read on to the end of the outbox, and forget what the table has."""
         found = self.file.rows(_TAIL, self._read_to, EVENTS)
-        for _, last_seq, lines in found:
+        if found[0][3] != self._erasure:  # what was read may be erased: read the file anew
+            self._erasure = found[0][3]
+            self._segments.clear()
+            found = self.file.rows(_TAIL, 0, EVENTS)
+        for _, last_seq, lines, _ in found:
             if last_seq is None:  # nothing new
                 break
             if not self._segments or self._segments[-1].n_events >= FOLD_EVENTS:

@@ -25,6 +25,7 @@ from models.bundle import (
     decode_manifest,
     verify_files,
 )
+from models.erasures import erasures_of
 from warehouse import layout
 from warehouse.store import ObjectNotFound, ObjectStore
 
@@ -81,7 +82,10 @@ class ChannelPointer:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """A kept bundle; `metrics` are the model's own, `channels` those that serve it."""
+    """A kept bundle; `metrics` are the model's own, `channels` those that serve it.
+
+    `n_erasures` took away events that it was trained on.
+    """
 
     name: str
     version: str
@@ -89,6 +93,7 @@ class BundleInfo:
     snapshot_id: str
     metrics: dict[str, Any]
     channels: list[str]
+    n_erasures: int = 0
 
 
 class Registry:
@@ -249,8 +254,9 @@ class Registry:
     def _described(self, name: str, version: str, channels: list[str]) -> BundleInfo:
         manifest = self._manifest(name, version)
         metrics = self.metrics(name, version).get("models", {}).get(NAME, {})
+        n_erasures = len(erasures_of(self._store, name, version))
         return BundleInfo(
-            name, version, manifest.created_at, manifest.snapshot_id, metrics, channels
+            name, version, manifest.created_at, manifest.snapshot_id, metrics, channels, n_erasures
         )
 
     def _manifest(self, name: str, version: str) -> Manifest:

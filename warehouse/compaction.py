@@ -6,7 +6,8 @@ read back. An object goes when another of a wider range holds exactly its rows a
 whoever is killed in between leaves both, and the next run finishes. The same rule removes an object
 that a flusher, killed before it noted its delivery, delivers again after the merge.
 
-Readers that see both drop repeats by `event_id`.
+Readers that see both drop repeats by `event_id`. Rows that an erasure took out of an object are
+listed in it and stay accounted for (`warehouse.raw_rows`).
 """
 
 import logging
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.raw_rows import RawRows, WrongRowCount, concatenated
 from warehouse.store import ObjectInfo, ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -132,11 +133,9 @@ def _runs(objects: list[RawObject]) -> Iterator[list[RawObject]]:
 
 def _merge(store: ObjectStore, prefix: str, run: list[RawObject]) -> RawObject:
     """The object of a whole run, written and read back."""
-    merged = pa.concat_tables([_read(store, one) for one in run], promote_options="default")
+    merged = concatenated([_read(store, one) for one in run])
     key = raw_key(prefix, run[0].hour, run[0].collector, run[0].first, run[-1].last)
-    data = BytesIO()
-    pq.write_table(merged, data, compression="zstd")
-    store.put_if_absent(key, data.getvalue())
+    store.put_if_absent(key, merged.parquet())
     made = RawObject.of(store.stat(key))
     assert made is not None
     _check(_read(store, made), merged, made)
@@ -152,34 +151,24 @@ def _remove_held(store: ObjectStore, objects: list[RawObject]) -> int:
             continue
         rows = _read(store, outer)
         for one in held:
-            theirs = _read(store, one)
-            _check(rows.slice(one.first - outer.first, one.n_rows), theirs, one)
+            _check(rows, _read(store, one), one)
         for one in held:
             store.delete(one.info.key)
             n_removed += 1
     return n_removed
 
 
-def _read(store: ObjectStore, one: RawObject) -> pa.Table:
+def _read(store: ObjectStore, one: RawObject) -> RawRows:
     """The rows of an object, as many as its name says. Raises NotConserved."""
-    table = pq.read_table(BytesIO(store.get(one.info.key)))
-    if table.num_rows != one.n_rows:
-        raise NotConserved(
-            f"an object should hold {one.n_rows} rows by its name and holds {table.num_rows}, it "
-            f"was left alone: `{one.info.key}`"
-        )
-    return table
+    try:
+        return RawRows.of(pq.read_table(BytesIO(store.get(one.info.key))), one.first, one.last)
+    except WrongRowCount as error:
+        raise NotConserved(f"an object {error}, it was left alone: `{one.info.key}`") from None
 
 
-def _check(found: pa.Table, expected: pa.Table, one: RawObject) -> None:
-    """Raises NotConserved unless both have the same rows; a column of the wider schema is null."""
-    missing = set(expected.column_names) - set(found.column_names)
-    extra = set(found.column_names) - set(expected.column_names)
-    if (
-        missing
-        or any(found[name].null_count != found.num_rows for name in extra)
-        or not found.select(expected.column_names).equals(expected)
-    ):
+def _check(found: RawRows, expected: RawRows, one: RawObject) -> None:
+    """Raises NotConserved unless the rows found account for those expected."""
+    if not found.accounts_for(expected):
         raise NotConserved(
             "a merged object has other rows than the objects it stands for, nothing was deleted; "
             f"compare it with: `{one.info.key}`"

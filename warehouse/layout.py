@@ -11,6 +11,7 @@ LATEST_MARTS = f"{MARTS}/latest.json"
 MODELS = "models"
 CHANNELS = f"{MODELS}/channels"
 REPORTS = "reports"
+ERASURES = "erasures"
 
 CHAMPION = "champion"
 
@@ -48,6 +49,16 @@ def snapshot_key(snapshot_id: str) -> str:
 def bundle_key(name: str, version: str, file: str = "") -> str:
     """A file of a model bundle, or with no `file` the bundle's folder."""
     return f"{MODELS}/{name}/{version}/{file}"
+
+
+def erasures_of_bundle_key(name: str, version: str) -> str:
+    """Which erasures took events away that a bundle was trained on; no file of the bundle."""
+    return bundle_key(name, version, "erasures.json")
+
+
+def erasure_key(erasure_id: str) -> str:
+    """Proof record of one erasure."""
+    return f"{ERASURES}/{erasure_id}.json"
 
 
 def channel_key(channel: str) -> str:

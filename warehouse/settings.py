@@ -5,6 +5,7 @@ Nothing else in the code base reads the environment; dbt receives its part throu
 `Settings.dbt_environment`.
 """
 
+import hashlib
 import re
 import tempfile
 from functools import lru_cache
@@ -199,6 +200,40 @@ class RefreshSettings(_Part):
     )
 
 
+class PrivacySettings(_Part):
+    """Erasure, and how long things are kept (`shallop retention`); 0 days means for ever."""
+
+    key: SecretStr = Field(
+        SecretStr(""),
+        description="Secret of the erased ids' digests; empty means the file `<home>/privacy.key`, "
+        "made by the first erasure.",
+    )
+    raw_days: int = Field(
+        0, ge=0, description="Days that raw events are kept after receipt; 0 keeps them for ever."
+    )
+    rejected_days: int = Field(
+        90, ge=0, description="Days that rejected events are kept after receipt; 0 for ever."
+    )
+    keep_snapshots: int = Field(
+        30, ge=2, description="Latest mart snapshots kept, beside those of the models kept."
+    )
+    keep_reports: int = Field(30, ge=1, description="Latest drift reports kept.")
+    keep_models: int = Field(
+        30, ge=1, description="Latest models kept, beside those a channel serves or goes back to."
+    )
+    run_days: int = Field(
+        90, ge=0, description="Days that finished Dagster runs are kept; 0 for ever."
+    )
+    cron: str = Field("45 5 * * *", description="Schedule of `retention`, cron in UTC.")
+
+    @field_validator("key")
+    @classmethod
+    def _is_secret(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < 16:
+            raise ValueError("a key has at least 16 characters, `openssl rand -hex 32` makes one")
+        return value
+
+
 class Settings(BaseSettings):
     """All settings; frozen, refused at start-up when one is wrong."""
 
@@ -232,6 +267,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     access: AccessSettings = AccessSettings()
     refresh: RefreshSettings = RefreshSettings()
+    privacy: PrivacySettings = PrivacySettings()
 
     @model_validator(mode="after")
     def _s3_has_keys(self) -> "Settings":
@@ -262,6 +298,17 @@ class Settings(BaseSettings):
         return self.home.absolute() / "keys.json"
 
     @property
+    def privacy_key_path(self) -> Path:
+        """Where the key of the erased ids' digests is, unless a setting has it."""
+        return self.home.absolute() / "privacy.key"
+
+    @property
+    def duckdb_temp_path(self) -> Path:
+        """Where DuckDB spills to; of this home alone, so that what a kill left can be removed."""
+        home = hashlib.sha256(str(self.home.absolute()).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"shallop-duckdb-{home}"
+
+    @property
     def warehouse_path(self) -> Path:
         """The DuckDB file that dbt alone opens."""
         return self.home.absolute() / "warehouse.duckdb"
@@ -289,7 +336,7 @@ class Settings(BaseSettings):
             "SHALLOP_DBT_TARGET": "s3" if self.store_uri.startswith("s3://") else "folder",
             "SHALLOP_WAREHOUSE_PATH": str(self.warehouse_path),
             "SHALLOP_EXTENSION_PATH": str(self.extension_path),
-            "SHALLOP_DUCKDB_TEMP_PATH": str(Path(tempfile.gettempdir()) / "shallop-duckdb"),
+            "SHALLOP_DUCKDB_TEMP_PATH": str(self.duckdb_temp_path),
             "SHALLOP_WAREHOUSE__MEMORY_LIMIT": self.warehouse.memory_limit,
             "SHALLOP_WAREHOUSE__THREADS": str(self.warehouse.threads),
             "SHALLOP_S3_HOST": urlsplit(storage.s3_endpoint).netloc,

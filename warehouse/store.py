@@ -19,6 +19,7 @@ from uuid import uuid4
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
+from minio.versioningconfig import OFF
 
 from warehouse.settings import Settings, StorageSettings
 
@@ -63,6 +64,13 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+
+    def purge(self, prefix: str) -> int:
+        """Remove what is left of objects that were replaced or deleted below `prefix`.
+
+        Earlier versions and delete markers of a versioned bucket, files of writers that were
+        killed; how many.
+        """
 
     def uri(self, key: str) -> str:
         """Address of `key` that DuckDB reads."""
@@ -119,6 +127,13 @@ class FolderStore:
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError):
             self._path(key).unlink()
+
+    def purge(self, prefix: str) -> int:
+        # A writer that is alive fails, and writes again.
+        left = [path for path in (self.root / prefix).rglob("*.partial") if path.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def uri(self, key: str) -> str:
         return str(self.root / key)
@@ -249,6 +264,26 @@ class S3Store:
     def delete(self, key: str) -> None:
         with suppress(ObjectNotFound), self._translated(key):
             self._client.remove_object(bucket_name=self.bucket, object_name=self._name(key))
+
+    def purge(self, prefix: str) -> int:
+        with self._translated(prefix):
+            if self._client.get_bucket_versioning(bucket_name=self.bucket).status == OFF:
+                return 0
+            versions = self._client.list_objects(
+                bucket_name=self.bucket,
+                prefix=self._name(prefix).rstrip("/") + "/",
+                recursive=True,
+                include_version=True,
+            )
+            old = [one for one in versions if one.is_delete_marker or one.is_latest == "false"]
+            # Markers last: without one the version before it would be back.
+            for found in sorted(old, key=lambda one: one.is_delete_marker):
+                self._client.remove_object(
+                    bucket_name=self.bucket,
+                    object_name=found.object_name or "",
+                    version_id=found.version_id,
+                )
+        return len(old)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{self._name(key)}"

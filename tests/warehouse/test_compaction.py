@@ -32,6 +32,10 @@ class DeadlyStore:
         self._left = n_changes
         self.get, self.list, self.stat = store.get, store.list, store.stat
 
+    def put(self, key: str, data: bytes) -> None:
+        self._change()
+        self._store.put(key, data)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         self._change()
         return self._store.put_if_absent(key, data)

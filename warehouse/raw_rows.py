@@ -1,0 +1,91 @@
+"""Rows of a raw object and their sequence numbers, some of which may have been erased.
+
+An object's name says which sequence numbers it was made for; those that were erased since are
+listed in its Parquet metadata. So a rewritten object keeps its name, and every other row its
+number.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_METADATA = b"shallop.erased"
+
+Numbers = npt.NDArray[np.int64]
+
+
+class WrongRowCount(ValueError):
+    """An object holds another number of rows than its name and its erased rows leave."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawRows:
+    """Rows and the sequence number of each; `erased` are numbers that have no row any more."""
+
+    table: pa.Table
+    numbers: Numbers
+    erased: Numbers
+
+    @classmethod
+    def of(cls, table: pa.Table, first: int, last: int) -> "RawRows":
+        """The rows of an object that was made for `first..last`. Raises WrongRowCount."""
+        metadata = (table.schema.metadata or {}).get(_METADATA, b"[]")
+        erased = np.asarray(msgspec.json.decode(metadata, type=list[int]), dtype=np.int64)
+        numbers = np.setdiff1d(np.arange(first, last + 1, dtype=np.int64), erased)
+        if len(numbers) != table.num_rows:
+            raise WrongRowCount(
+                f"should hold {len(numbers)} rows by its name and holds {table.num_rows}"
+            )
+        return cls(table, numbers, erased)
+
+    def without(self, mask: npt.NDArray[np.bool_]) -> "RawRows":
+        """The rows that `mask` does not mark."""
+        return RawRows(
+            self.table.filter(pa.array(~mask)),
+            self.numbers[~mask],
+            np.union1d(self.erased, self.numbers[mask]),
+        )
+
+    def accounts_for(self, other: "RawRows") -> bool:
+        """Whether each row of `other` is one of ours, equal to it, or was erased here.
+
+        A column that only we have must be null.
+        """
+        is_common = np.isin(other.numbers, self.numbers)
+        if not np.isin(other.numbers[~is_common], self.erased).all():
+            return False
+        theirs = other.table.filter(pa.array(is_common))
+        ours = self.table.filter(pa.array(np.isin(self.numbers, other.numbers)))
+        extra = [name for name in ours.column_names if name not in theirs.column_names]
+        return (
+            set(theirs.column_names) <= set(ours.column_names)
+            and all(ours[name].null_count == ours.num_rows for name in extra)
+            and ours.select(theirs.column_names).equals(theirs)
+        )
+
+    def parquet(self) -> bytes:
+        """The object of these rows."""
+        kept = {
+            key: value
+            for key, value in (self.table.schema.metadata or {}).items()
+            if key != _METADATA
+        }
+        if len(self.erased):
+            kept[_METADATA] = msgspec.json.encode(self.erased.tolist())
+        target = BytesIO()
+        pq.write_table(self.table.replace_schema_metadata(kept), target, compression="zstd")
+        return target.getvalue()
+
+
+def concatenated(parts: list[RawRows]) -> RawRows:
+    """The rows of adjoining objects, in order."""
+    return RawRows(
+        pa.concat_tables([part.table for part in parts], promote_options="default"),
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.erased for part in parts]),
+    )
