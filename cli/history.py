@@ -14,6 +14,8 @@ from rich.table import Table
 from cli.console import app_key, console, errors, fail, load_settings
 from cli.data import UrlOption, app_url, counted
 from ingest.history.report import Report
+from warehouse.erasure import read_key
+from warehouse.erasure_record import erased
 from warehouse.settings import Settings
 from warehouse.store import open_store
 
@@ -126,6 +128,8 @@ def show_report(report: Report) -> None:
     table.add_row("sent", f"{report.sent:,}")
     table.add_row("  accepted", f"{report.accepted:,}")
     rows("rejected", report.rejected)
+    if report.erased:
+        table.add_row("  of erased persons, not kept", f"{report.erased:,}")
     table.add_row("  not delivered", f"{report.undelivered:,}")
     if report.retried:
         table.add_row("sent more than once", f"{report.retried:,}")
@@ -156,8 +160,15 @@ def _write(history: "History", survey: "Survey", settings: Settings) -> Report:
     from ingest.history.direct import write
 
     store = open_store(settings)
+    known = erased(store, read_key(settings))
+    if known.unreadable:
+        fail(
+            "persons were erased under a key that is not here, so nobody can tell their events: "
+            "restore the file or set SHALLOP_PRIVACY__KEY; records: "
+            f"`{', '.join(known.unreadable)}`"
+        )
     with _counted(f"writing to {settings.store_uri}", survey.n_events) as advance:
-        return write(history, survey, store, settings.ingest, advance)
+        return write(history, survey, store, settings.ingest, advance, known.tombstones)
 
 
 def _deliver(

@@ -14,6 +14,7 @@ from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from ingest.rejected import Filter, UnknownRejected, rejected_events
 from ingest.rejected_replay import Replay
+from warehouse.erasure import read_key
 from warehouse.store import open_store
 
 app = typer.Typer(no_args_is_help=True, help="Rejected events: list, show, replay after a fix.")
@@ -82,7 +83,7 @@ def replay(reason: ReasonOption = "", source: SourceOption = "", day: DayOption 
     settings = load_settings()
     store = open_store(settings)
     try:
-        outbox = Outbox(settings.outbox_path, settings.ingest)
+        outbox = Outbox(settings.outbox_path, settings.ingest, read_key(settings))
     except OutboxBroken as error:
         fail(str(error))
     wanted = rejected_events(store, _filter(reason, source, day))

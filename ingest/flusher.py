@@ -19,7 +19,6 @@ from pathlib import Path
 from time import monotonic
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -212,7 +211,7 @@ class Flusher:
         self.store.put_if_absent(key, data)
         # What is there now, written by us or before us, is what counts.
         stored = self.store.get(key)
-        if stored != data and not _is_same(_read(key, shipment, stored), rows):
+        if stored != data and not _read(key, shipment, stored).is_same(rows):
             raise RawConflict(
                 f"the store has other rows than the outbox under one name, compare them and remove "
                 f"the wrong object: `{key}`"
@@ -240,20 +239,6 @@ def _read(key: str, shipment: Shipment, data: bytes) -> RawRows:
         return RawRows.of(pq.read_table(BytesIO(data)), shipment.first_seq, shipment.last_seq)
     except (WrongRowCount, pa.ArrowInvalid) as error:
         raise RawConflict(f"an object in raw is not what its name says: {error}: `{key}`") from None
-
-
-def _is_same(stored: RawRows, rows: RawRows) -> bool:
-    """Whether two hold the same rows, apart from those that were erased in either.
-
-    A column that `stored` lacks was new, and is empty.
-    """
-    known = [name for name in rows.table.column_names if name in stored.table.column_names]
-    new = set(rows.table.column_names) - set(known)
-    return all(rows.table[name].null_count == rows.table.num_rows for name in new) and (
-        stored.without(np.isin(stored.numbers, rows.erased)).accounts_for(
-            RawRows(rows.table.select(known), rows.numbers, rows.erased)
-        )
-    )
 
 
 @contextmanager

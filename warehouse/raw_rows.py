@@ -68,6 +68,19 @@ class RawRows:
             and ours.select(theirs.column_names).equals(theirs)
         )
 
+    def is_same(self, made: "RawRows") -> bool:
+        """Whether this stored object has the rows `made`, apart from what was erased in either.
+
+        A column that the stored one lacks was new, and is empty.
+        """
+        known = [name for name in made.table.column_names if name in self.table.column_names]
+        new = set(made.table.column_names) - set(known)
+        return all(made.table[name].null_count == made.table.num_rows for name in new) and (
+            self.without(np.isin(self.numbers, made.erased)).accounts_for(
+                RawRows(made.table.select(known), made.numbers, made.erased)
+            )
+        )
+
     def parquet(self) -> bytes:
         """The object of these rows."""
         kept = {

@@ -108,6 +108,7 @@ class _Run:
         report = self._report
         report.accepted += outcome.accepted
         report.rejected += kept
+        report.erased += outcome.erased
         report.undelivered += outcome.refused
         report.retried += outcome.retried
         for error in outcome.errors:

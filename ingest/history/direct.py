@@ -11,6 +11,7 @@ not touched.
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from time import monotonic
@@ -27,10 +28,15 @@ from ingest.history.report import Report
 from ingest.protocols.routes import REPLAY_SOURCE
 from warehouse.compaction import RawObject
 from warehouse.contracts import REJECTED_SCHEMA
+from warehouse.erasure import Tombstones
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, import_key, raw_key
+from warehouse.person import Mask
+from warehouse.raw_erasure import hidden_events, hidden_rejected
+from warehouse.raw_rows import RawRows, WrongRowCount
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
 
+NOBODY = Tombstones(b"", ())
 OBJECT_ROWS = 100_000
 OBJECT_BYTES = 128_000_000  # of Arrow, before compression
 
@@ -44,18 +50,23 @@ def write(
     store: ObjectStore,
     limits: IngestSettings,
     progress: Callable[[int], None] = lambda n: None,
+    tombstones: Tombstones = NOBODY,
 ) -> Report:
-    """Bring all events of a history into raw; `progress` is told how many were judged.
+    """Bring all events of a history into raw, but for those of erased persons.
 
-    Raises StoreUnavailable, RawConflict.
+    `progress` is told how many were judged. Raises StoreUnavailable, RawConflict.
     """
     started_at = monotonic()
     report = Report.of(history, survey, store.uri(RAW_EVENTS))
     import_id = _import_id(history, limits)
     received_at = _received_at(store, import_id, history)
     gate = Gate(limits, received_at)
-    events = _Objects(store, RAW_EVENTS, import_id, received_at)
-    rejected = _Objects(store, RAW_REJECTED, import_id, received_at)
+    events = _Objects(
+        store, RAW_EVENTS, import_id, received_at, partial(hidden_events, tombstones=tombstones)
+    )
+    rejected = _Objects(
+        store, RAW_REJECTED, import_id, received_at, partial(hidden_rejected, tombstones=tombstones)
+    )
     for frame in history.events(survey):
         judged = gate.judge(frame)
         for refused in judged.refused:
@@ -67,6 +78,7 @@ def write(
     rejected.finish()
     report.accepted = events.n_written
     report.rejected = rejected.reasons
+    report.erased = events.n_erased + rejected.n_erased
     report.already_there = events.n_there + rejected.n_there
     report.seconds = monotonic() - started_at
     return report
@@ -97,10 +109,18 @@ class _Objects:
     """One stream of an import, cut into objects of raw."""
 
     def __init__(
-        self, store: ObjectStore, prefix: str, import_id: str, received_at: datetime
+        self,
+        store: ObjectStore,
+        prefix: str,
+        import_id: str,
+        received_at: datetime,
+        hidden: Callable[[pa.Table], Mask],
     ) -> None:
+        """`hidden` says which rows are of erased persons: they keep their numbers and no more."""
         self.n_written = 0
         self.n_there = 0
+        self.n_erased = 0
+        self._hidden = hidden
         self.reasons: Counter[str] = Counter()  # of rejected rows that were written
         self._store = store
         self._name = (prefix, received_at, import_id)
@@ -125,32 +145,39 @@ class _Objects:
             return
         first, last = self._n_before + 1, self._n_before + self._n_rows
         table = pa.concat_tables(self._tables).combine_chunks()
-        if self._land(first, last, table):
-            self.n_written += self._n_rows
+        made = RawRows.of(table, first, last).without(self._hidden(table))
+        self.n_erased += len(made.erased)
+        if self._land(first, last, made):
+            self.n_written += len(made.numbers)
             self.reasons.update(
-                table["reason"].to_pylist() if "reason" in table.schema.names else ()
+                made.table["reason"].to_pylist() if "reason" in table.schema.names else ()
             )
         else:
-            self.n_there += self._n_rows
+            self.n_there += len(made.numbers)
         self._n_before, self._n_rows, self._tables = last, 0, []
 
-    def _land(self, first: int, last: int, table: pa.Table) -> bool:
+    def _land(self, first: int, last: int, made: RawRows) -> bool:
         """Whether the rows were written; else they were there. Raises RawConflict."""
         holders = [one for one in self._there if one.first <= first and last <= one.last]
-        if any(one.n_rows > table.num_rows for one in holders):
+        if any(one.n_rows > last - first + 1 for one in holders):
             return False  # merged by compaction, which conserves every row
         key = raw_key(*self._name, first, last)
-        if not holders:
-            target = BytesIO()
-            pq.write_table(table, target, compression="zstd")
-            if self._store.put_if_absent(key, target.getvalue()):
-                return True
-        if not pq.read_table(BytesIO(self._store.get(key))).equals(table):
+        if not holders and self._store.put_if_absent(key, made.parquet()):
+            return True
+        if not self._holds(key, first, last, made):
             raise RawConflict(
                 "the store has other rows than this import makes under one name, compare them and "
                 f"remove the wrong object: `{key}`"
             )
         return False
+
+    def _holds(self, key: str, first: int, last: int, made: RawRows) -> bool:
+        """Whether the object in the store has the rows that we made."""
+        table = pq.read_table(BytesIO(self._store.get(key)))
+        try:
+            return RawRows.of(table, first, last).is_same(made)
+        except WrongRowCount:
+            return False
 
 
 def _import_id(history: History, limits: IngestSettings) -> str:

@@ -13,7 +13,8 @@ _MAX_EXAMPLES = 5
 class Report:
     """Rows read are rows in events and rows left out; events are already there, or sent.
 
-    What was sent is accepted, rejected (and kept with the reason), or not delivered.
+    What was sent is accepted, rejected (and kept with the reason), of an erased person (and kept by
+    nobody), or not delivered.
     """
 
     format: str
@@ -24,6 +25,7 @@ class Report:
     already_there: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    erased: int = 0
     undelivered: int = 0
     retried: int = 0
     seconds: float = 0.0
@@ -37,7 +39,7 @@ class Report:
 
     @property
     def sent(self) -> int:
-        return self.accepted + self.rejected.total() + self.undelivered
+        return self.accepted + self.rejected.total() + self.erased + self.undelivered
 
     @property
     def is_complete(self) -> bool:
@@ -63,6 +65,7 @@ class Report:
             "accepted": self.accepted,
             "rejected": self.rejected.total(),
             "rejected_by_reason": dict(sorted(self.rejected.items())),
+            "erased": self.erased,
             "undelivered": self.undelivered,
             "retried": self.retried,
             "seconds": round(self.seconds, 3),

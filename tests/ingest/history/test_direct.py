@@ -24,7 +24,10 @@ from ingest.history.report import Report
 from ingest.rejected import Filter, read_again, rejected_events
 from warehouse.compaction import compact
 from warehouse.contracts import RAW_EVENT_SCHEMA, REJECTED_SCHEMA
+from warehouse.erasure import Tombstone, Tombstones, digest
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED
+from warehouse.person import Person
+from warehouse.raw_erasure import Reach, erase_rows
 from warehouse.settings import IngestSettings, Settings
 from warehouse.store import ObjectStore, open_store
 
@@ -176,3 +179,30 @@ def test_killed_anywhere_each_row_is_in_raw_once(
 def _objects(store: ObjectStore) -> int:
     found: Iterator[Any] = store.list(RAW_EVENTS)
     return sum(1 for _ in found)
+
+
+@pytest.mark.usefixtures("small_objects")
+@pytest.mark.parametrize("is_there", [False, True], ids=["before", "after"])
+def test_whom_an_erasure_took_no_import_brings_back(
+    settings: Settings, tmp_path: Path, is_there: bool
+) -> None:
+    store = open_store(settings)
+    history = opened(tmp_path)
+    survey = history.survey()
+    now, key = datetime.now(UTC), b"key"
+    if is_there:
+        write(history, survey, store, LIMITS)
+        reach = Reach(Person(visitors=frozenset("1")), now + timedelta(hours=1), now)
+        assert erase_rows(store, RAW_EVENTS, reach.events).n_rows == N_ROWS // 2 - N_WRONG
+        erase_rows(store, RAW_REJECTED, reach.rejected)
+    stones = Tombstones(key, [Tombstone(digest(key, "visitor", "1"), now)])
+    report = write(history, survey, store, LIMITS, tombstones=stones)
+    assert report.is_complete
+    assert report.erased == N_ROWS // 2
+    assert (report.accepted, report.already_there) == (
+        (0, N_ROWS // 2) if is_there else (N_ROWS // 2, 0)
+    )
+    kept = landed(store, RAW_EVENTS, RAW_EVENT_SCHEMA)
+    assert set(kept["visitor_id"].to_pylist()) == {"0"}
+    assert kept.num_rows == N_ROWS // 2
+    assert landed(store, RAW_REJECTED, REJECTED_SCHEMA).num_rows == 0
