@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
-    "blocks", "cells", "config", "dataset", "dropout", "fused", "gru4rec", "layers", "losses",
-    "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "blocks", "cells", "config", "dataset", "dropout", "fused", "graphed", "gru4rec", "layers",
+    "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
 )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ namespace {
 // e^x to 2 units in the last place, in a form that compilers turn into vector instructions:
 // x = n ln 2 + r, e^r by its Taylor series to r^7 (|r| < 0.35: rest below 6e-9), 2^n by the exponent.
 inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    const bool vanishes = x < -87.0f;
+    x = vanishes ? -87.0f : (x > 88.0f ? 88.0f : x);
     const float n = std::nearbyintf(x * 1.44269504088896341f);
     float r = std::fma(n, -0.693359375f, x);
     r = std::fma(n, 2.12194440e-4f, r);
@@ -28,7 +29,7 @@ inline float exponential(float x) {
     const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof power);
-    return p * power;
+    return vanishes ? 0.0f : p * power;
 }
 
 inline double exponential(double x) { return std::exp(x); }

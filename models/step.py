@@ -41,10 +41,12 @@ class TrainingStep:
         self.optimizer = Adagrad(
             model.weights, self.config.learning_rate, self.config.momentum, self.fused
         )
-        self._log_support = torch.from_numpy(np.log(np.maximum(support, 1))).to(output)
+        self._log_support = torch.tensor(
+            np.log(np.maximum(support, 1)), device=self.device, dtype=self.dtype
+        )
         self._dropout = dropout
         self._buffers = Buffers(self.device, self.dtype)
-        self._layers = [
+        self.layers = [
             TrainingLayer(model, layer, self.optimizer, self._buffers, self.fused)
             for layer in range(len(self.config.layers))
         ]
@@ -55,27 +57,26 @@ class TrainingStep:
         is_shared = self.config.embedding == "shared"
         table = weights["output.weight"]
         if not plan.covers_all:  # else rows are 0..n_items-1
-            table = self._gathered("output.weight", plan.rows)
+            table = self.gathered("output.weight", plan.rows)
         output = table[:n_scored]
-        input_rows = table if is_shared else self._gathered("input.weight", plan.input_rows)
+        input_rows = table if is_shared else self.gathered("input.weight", plan.input_rows)
         inputs = input_rows.index_select(0, plan.input)
 
         masks = self._masks(inputs.shape[0])
         value = inputs if masks[0] is None else inputs.mul_(masks[0])
         after: Hidden = []
-        for layer, before, mask in zip(self._layers, hidden, masks[1:], strict=True):
+        for layer, before, mask in zip(self.layers, hidden, masks[1:], strict=True):
             value = layer.forward(value, before, mask)
             after.append(value)
 
         bias = weights["output.bias"].index_select(0, plan.rows[:n_scored])
         scores = self._buffers("scores", value.shape[0], n_scored)
         torch.mm(value, output.T, out=scores)  # (B, H) @ (H, n_scored)
-        loss, d_scores, d_bias = self._loss(scores, bias, plan)
+        loss, d_scores, d_bias = self.loss(scores, bias, plan)
         d_rows = self._buffers("d_rows", *(table if is_shared else output).shape)
-        torch.mm(d_scores.T, value, out=d_rows[:n_scored])
-        d_value = d_scores @ output
+        d_value = self.score_gradients(d_scores, value, output, d_rows[:n_scored])
 
-        for layer in reversed(self._layers):
+        for layer in reversed(self.layers):
             d_value = layer.backward(d_value)
         d_value = d_value if masks[0] is None else d_value.mul_(masks[0])
 
@@ -94,7 +95,15 @@ class TrainingStep:
             self.optimizer.step_rows("output.bias", plan.rows[:n_scored], bias, d_bias)
         return loss.sum() / self.config.batch_size, after
 
-    def _gathered(self, name: str, rows: Tensor) -> Tensor:
+    def score_gradients(
+        self, d_scores: Tensor, value: Tensor, output: Tensor, d_output: Tensor
+    ) -> Tensor:
+        """Fills `d_output` (n_scored, H); the gradient with respect to `value`, (B, H)."""
+        torch.mm(d_scores.T, value, out=d_output)
+        return d_scores @ output
+
+    def gathered(self, name: str, rows: Tensor) -> Tensor:
+        """The `rows` (R,) of a table, in memory of their own."""
         table = self.model.weights[name]
         values = self._buffers(name, rows.shape[0], table.shape[1])
         if self.fused:
@@ -122,7 +131,7 @@ class TrainingStep:
             outputs[0] = first if outputs[0] is None else first * outputs[0]
         return [None, *outputs]
 
-    def _loss(self, scores: Tensor, bias: Tensor, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(self, scores: Tensor, bias: Tensor, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
         """Loss by lane (B,), d_scores and d_bias, from scores without their bias; uses them up."""
         config, scale = self.config, 1.0 / self.config.batch_size
         if config.loss == "bpr-max":

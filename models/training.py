@@ -75,20 +75,32 @@ def train(
     with math_threads(threads), torch.no_grad():
         trainer = Trainer(sessions, config, target_device, seed)
         is_resumed = checkpoint is not None and checkpoint.start(trainer, sessions, seed)
-        rates: list[float] = []
-        while not trainer.is_done:
-            n_before, epoch_started = trainer.n_seen, time.perf_counter()
-            while not trainer.run_block():
-                if checkpoint:
-                    checkpoint.save_when_due(trainer)
-            seconds = time.perf_counter() - epoch_started
-            rates.append((trainer.n_seen - n_before) / seconds)
-            if checkpoint and trainer.is_done:
-                checkpoint.save(trainer)
-            if progress:
-                progress(EpochReport(trainer.epoch, config.n_epochs, trainer.losses[-1], rates[-1]))
+        try:
+            rates = _epochs(trainer, checkpoint, progress)
+        finally:
+            trainer.close()
     log = TrainingLog(
         trainer.losses, float(np.median(rates)) if rates else 0.0, time.perf_counter() - started,
         str(target_device), is_resumed,
     )  # fmt: skip
-    return Trained(trainer.model.to("cpu"), log)
+    return Trained(trainer.trained_model.to("cpu"), log)
+
+
+def _epochs(
+    trainer: Trainer, checkpoint: Checkpoint | None, progress: Callable[[EpochReport], None] | None
+) -> list[float]:
+    """Run what is left; predictions a second of each epoch."""
+    rates: list[float] = []
+    while not trainer.is_done:
+        n_before, started = trainer.n_seen, time.perf_counter()
+        while not trainer.run_block():
+            if checkpoint:
+                checkpoint.save_when_due(trainer)
+        rates.append((trainer.n_seen - n_before) / (time.perf_counter() - started))
+        if checkpoint and trainer.is_done:
+            checkpoint.save(trainer)
+        if progress:
+            progress(
+                EpochReport(trainer.epoch, trainer.config.n_epochs, trainer.losses[-1], rates[-1])
+            )
+    return rates
