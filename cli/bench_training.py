@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from cli.console import console, errors, fail
@@ -79,7 +80,7 @@ def training(
             options = {"device": device, "threads": threads, "is_fused": compiled}
             if splits is None:
                 options["steps"] = steps
-            rows.append(_Row(name, _in_a_process(task, options), *official))
+            rows.append(_Row(name, in_a_process(task, options), *official))
     _show(rows, device)
 
 
@@ -166,15 +167,16 @@ def _split_runs(splits: Path) -> Iterator[_Run]:
             )
 
 
-def _in_a_process(task: Callable[[dict[str, Any]], "Timed"], options: dict[str, Any]) -> "Timed":
+def in_a_process(task: Callable[..., "Timed"], *arguments: Any) -> "Timed":
     """Each row has a process of its own, so that its peak of memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(task, options).result()
+        return pool.submit(task, *arguments).result()
 
 
 def _show(rows: list[_Row], device: str) -> None:
     from cli.training_load import PHASES
 
+    wide = Console(width=max(console.width, _WIDTH))  # also where the output goes to a file
     table = Table(title=f"Training on {device}", title_justify="left")
     for column in ("", "columns", "events/s", "steps/s", "ms/step", "floor ms", "× floor",
                    "official ev/s", "×", "official × floor", "peak MB", "official MB"):  # fmt: skip
@@ -189,7 +191,7 @@ def _show(rows: list[_Row], device: str) -> None:
             f"{row.official_floors:.2f}" if row.official_floors else "",
             f"{timed.peak_mb:,.0f}", f"{row.official_mb:,.0f}" if row.official_mb else "",
         )  # fmt: skip
-    console.print(table, width=max(console.width, _WIDTH), crop=False)
+    wide.print(table)
     if device == "cpu":
         phases = Table(title="Milliseconds a step by phase", title_justify="left")
         for column in ("", *PHASES, "sgemm GF/s", "copy GB/s", "exp G/s"):
@@ -201,7 +203,7 @@ def _show(rows: list[_Row], device: str) -> None:
                 f"{ceilings.gemm_flops / 1e9:.0f}", f"{ceilings.copy_bytes / 1e9:.1f}",
                 f"{ceilings.exponentials / 1e9:.2f}",
             )  # fmt: skip
-        console.print(phases, width=max(console.width, _WIDTH), crop=False)
+        wide.print(phases)
     console.print(
         "The official figures were measured elsewhere, earlier: of splits on one loaded core, of "
         "steps on a quiet one.",

@@ -56,6 +56,7 @@ def measure(device: torch.device, n_lanes: int, n_units: int, n_columns: int) ->
     scores = torch.empty(n_lanes, n_columns, device=device)
     source = torch.ones(_COPIED_BYTES // 4, device=device)
     target, powers = torch.empty_like(source), torch.empty_like(scores)
+    exponents = torch.rand_like(scores)
     now = clock(device)
 
     def rate(units: float, run: Callable[[], object]) -> float:
@@ -71,5 +72,5 @@ def measure(device: torch.device, n_lanes: int, n_units: int, n_columns: int) ->
     return Ceilings(
         rate(flops, lambda: torch.mm(lanes, columns.T, out=scores)),
         rate(2.0 * _COPIED_BYTES, lambda: target.copy_(source)),
-        rate(scores.numel(), lambda: torch.exp(scores, out=powers)),
+        rate(scores.numel(), lambda: torch.exp(exponents, out=powers)),
     )

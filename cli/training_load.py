@@ -38,7 +38,7 @@ class Timed:
     ceilings: Ceilings
     floor_ms: float
     peak_mb: float
-    data_mb: float
+    start_mb: float  # held before the training
 
     @property
     def step_ms(self) -> float:
