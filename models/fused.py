@@ -145,7 +145,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_compiled(compiler, Path.home() / ".cache" / "shallop")))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         output = getattr(error, "stderr", "")
         _log.warning(
             "training runs on PyTorch's own passes, compiling failed: %s %s", error, output
