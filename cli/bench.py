@@ -5,7 +5,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from cli import bench_collector, bench_loss, bench_scaling, bench_training
+from cli import bench_collector, bench_loss, bench_replay, bench_scaling, bench_training
 from cli.bench_table import show
 from cli.console import fail, load_settings
 from cli.load import Template, request_bytes, run_load
@@ -16,8 +16,9 @@ SecondsOption = Annotated[float, typer.Option(help="Seconds of load for each row
 ConnectionsOption = Annotated[int, typer.Option(help="Keep-alive connections.")]
 app.command()(bench_collector.collector)
 app.command()(bench_loss.loss)
-app.command()(bench_training.training)
+app.command()(bench_replay.replay)
 app.command()(bench_scaling.scaling)
+app.command()(bench_training.training)
 
 
 @app.command()

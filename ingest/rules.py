@@ -4,14 +4,14 @@ Every message names the field, what it must be, and ends with what was sent.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from ingest.contract import Event, SentEvent
+from ingest.contract import Event, EventItem, SentEvent
 from warehouse.contracts import EVENT_NAMES, EVENT_SCHEMA_VERSION, ITEM_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -67,15 +67,22 @@ class InvalidEvent(ValueError):
         self.message = message
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a request adds to each of its events, and the limits that they must keep."""
+def _new_id() -> str:
+    return str(uuid4())
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What a request adds to each of its events, and the limits that they must keep.
+
+    `mint` gives the id of an event that came without one.
+    """
 
     limits: IngestSettings
     received_at: datetime
     ip_prefix: str | None
     user_agent: str | None
     source: str
+    mint: Callable[[], str] = _new_id
 
     def accept(self, sent: SentEvent) -> Event:
         """The event to keep. Raises InvalidEvent."""
@@ -96,14 +103,15 @@ class Context:
                 f"an event may have {self.limits.max_event_items} items, "
                 f"split it, it has: `{len(items)}`",
             )
-        if name in _ITEM_EVENT_NAMES and not any(item.item_id for item in items or ()):
+        if name in _ITEM_EVENT_NAMES and not _names_an_item(items):
             raise InvalidEvent(
                 "items",
                 "missing_items",
                 f'this event needs `"items": [{{"item_id": …}}]` with at least one item: `{name}`',
             )
+        extra = sent.extra
         return Event(
-            event_id=sent.event_id.lower() if sent.event_id else str(uuid4()),
+            event_id=sent.event_id.lower() if sent.event_id else self.mint(),
             event_name=name,
             occurred_at=self._time(sent.occurred_at),
             received_at=self.received_at,
@@ -122,7 +130,7 @@ class Context:
             consent=sent.consent,
             source=self.source,
             schema_version=EVENT_SCHEMA_VERSION,
-            extra=extra_text(sent.extra) if sent.extra is not None else None,
+            extra=extra_text(extra) if extra is not None else None,
         )
 
     def _time(self, sent: datetime | int | None) -> datetime:
@@ -145,7 +153,9 @@ class Context:
                 "`occurred_at` is before the year 2000, if it is a number send epoch milliseconds, "
                 f"not seconds: `{sent}`",
             )
-        if occurred_at > self.received_at + timedelta(seconds=self.limits.max_future_seconds):
+        if occurred_at > self.received_at and occurred_at > self.received_at + timedelta(
+            seconds=self.limits.max_future_seconds
+        ):
             raise InvalidEvent(
                 "occurred_at",
                 "future_timestamp",
@@ -153,6 +163,12 @@ class Context:
                 f"({self.received_at.isoformat()}), check the sender's clock and zone: `{sent}`",
             )
         return occurred_at
+
+
+def _names_an_item(items: list[EventItem] | None) -> bool:
+    if not items:
+        return False
+    return bool(items[0].item_id) or any(item.item_id for item in items)
 
 
 def extra_text(extra: dict[str, Any] | str) -> str:
