@@ -271,3 +271,17 @@ def test_training_carries_the_states_that_each_session_has_alone(n_lanes: int, r
     for values in (found, expected):  # the same rows, lanes apart from sessions' order
         values[:] = values[np.lexsort(values.numpy().round(4).T)]
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("embedding", ["shared", "separate", "none"])
+def test_a_step_scores_its_targets_and_negatives_and_no_other_item(embedding: str):
+    plan = the_plan(replace(TINY, embedding=embedding))
+    assert plan.rows[: plan.n_scored].tolist() == sorted({*TARGETS[0], *NEGATIVES[0]})
+    assert plan.count.sum() == TARGETS.size + NEGATIVES.size
+    assert plan.target_count.sum() == TARGETS.size
+    assert plan.n_scored < N_ITEMS
+
+
+def test_training_needs_no_gradient_engine(ring: Sessions, small: GRU4RecConfig):
+    trained = train(ring, replace(small, n_epochs=1), device="cpu")
+    assert not any(weight.requires_grad for weight in trained.model.weights.values())
