@@ -38,9 +38,9 @@ class Ceilings:
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """Seconds of work: of this thread's CPU, which other load does not change much, or of a GPU."""
+    """Seconds of work: of one thread's CPU, which other load changes little, else by the clock."""
     if device.type == "cpu":
-        return time.thread_time
+        return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def seconds() -> float:
         torch.cuda.synchronize(device)

@@ -82,8 +82,8 @@ def run_steps(
 ) -> Timed:  # fmt: skip
     """Train `steps` steps of the first epoch after a first block, or, without, the whole epoch."""
     target, before_mb = resolve_device(device), _peak_mb()
-    now = clock(target)
     with math_threads(threads), torch.no_grad():
+        now = clock(target)
         started = now()
         trainer = Trainer(sessions, config, target, seed, is_fused=is_fused)
         schedule_seconds = now() - started
