@@ -1,5 +1,6 @@
 """The model: train a candidate on the latest marts, judge it, and let it serve if it passes."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ def candidate_model(
 ) -> Materialized:
     """GRU4Rec trained on the latest snapshot and judged on its latest sessions.
 
-    Kept in the registry whether it passes or not; it serves only once it is the champion.
+    Kept in the registry whether it passes or not; it serves only once it is the champion. A run
+    that was killed while it trained is taken up by the next one at its last checkpoint.
     """
     from models.candidate import NotEnoughData
     from models.registry import Registry
@@ -41,6 +43,7 @@ def candidate_model(
         except NotEnoughData as error:
             raise dg.Failure(f"{NOT_ENOUGH_DATA}: {error}", allow_retries=False) from error
         Registry(store).upload(candidate.folder)
+        shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
     context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
     return dg.MaterializeResult(metadata=_metadata(candidate, store))
 
@@ -110,6 +113,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
         snapshot_id=snapshot_id,
         folder=folder,
         parent=_champion_version(store),
+        checkpoints=settings.checkpoint_path,
     )
 
 

@@ -143,9 +143,13 @@ def evaluate(
     config: Annotated[Path | None, typer.Option(help="JSON of hyperparameters.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and negatives.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to go on from where a training of it was killed.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Train on one file, rank the next items of the other's sessions, report recall and mrr."""
+    from models.checkpoint import Checkpoint
     from models.offline import EvaluationInputError, evaluate_files
 
     training = load_settings().training
@@ -159,6 +163,9 @@ def evaluate(
                 device=device or training.device,
                 seed=training.seed if seed is None else seed,
                 threads=training.threads,
+                checkpoint=Checkpoint(checkpoint, training.checkpoint_seconds or 60.0)
+                if checkpoint
+                else None,
             )
     except EvaluationInputError as error:
         fail(str(error), status=2)

@@ -20,6 +20,7 @@ from models.bundle import (
     write_bundle,
     write_checks,
 )
+from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
 from models.dataset import (
     Catalogue,
@@ -78,20 +79,26 @@ def build_candidate(
     progress: Callable[[EpochReport], None] | None = None,
     parent: str | None = None,
     raw_objects: Sequence[str] = (),
+    checkpoints: Path | None = None,
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
     Figures come from a model that never saw the hold-out; what is written was trained on all of it
-    where `training.refit`. Raises NotEnoughData and TrainingDiverged.
+    where `training.refit`. In the folder `checkpoints` a training that was killed is found again
+    and goes on. Raises NotEnoughData and TrainingDiverged.
     """
     all_steps = Steps.from_mart(steps)
     split = _split(all_steps, training)
-    trained = _train(split.train, config, training, progress)
+    trained = _train(
+        split.train, config, training, progress, _checkpoint(checkpoints, "holdout", training)
+    )
     details = _evaluated(split, trained, training)
     catalogue, sessions = split.catalogue, split.train
     if training.refit:
         catalogue, sessions = _everything(all_steps, training)
-        trained = _train(sessions, config, training, progress)
+        trained = _train(
+            sessions, config, training, progress, _checkpoint(checkpoints, "refit", training)
+        )
     details["training"] = {
         "n_sessions": len(sessions), "n_steps": sessions.n_steps, "n_items": len(catalogue),
         "is_refit": training.refit, **asdict(trained.log),
@@ -129,11 +136,11 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
 
 def _train(
     sessions: Sessions, config: GRU4RecConfig, training: TrainingSettings,
-    progress: Callable[[EpochReport], None] | None,
+    progress: Callable[[EpochReport], None] | None, checkpoint: Checkpoint | None,
 ) -> Trained:  # fmt: skip
     trained = train(
         sessions, config, device=training.device, seed=training.seed, threads=training.threads,
-        progress=progress,
+        progress=progress, checkpoint=checkpoint,
     )  # fmt: skip
     _log.info(
         "trained sessions=%d items=%d loss=%.4f events_per_second=%.0f seconds=%.1f device=%s",
@@ -141,6 +148,12 @@ def _train(
         trained.log.train_seconds, trained.log.device,
     )  # fmt: skip
     return trained
+
+
+def _checkpoint(folder: Path | None, name: str, training: TrainingSettings) -> Checkpoint | None:
+    if folder is None or not training.checkpoint_seconds:
+        return None
+    return Checkpoint(folder / f"{name}.safetensors", training.checkpoint_seconds)
 
 
 def _evaluated(split: Split, trained: Trained, training: TrainingSettings) -> dict[str, Any]:

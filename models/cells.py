@@ -27,10 +27,14 @@ class CellCache(NamedTuple):
 
 
 class CellGradient(NamedTuple):
-    """Gradients with respect to the cell's inputs and recurrent weights."""
+    """Gradients with respect to the cell's inputs and recurrent weights.
+
+    `recurrent` has two factors by weight, (B, rows) and (B, columns): the gradient is
+    `left.T @ right`. That of a bias has no `right`; it is `left.sum(0)`.
+    """
 
     x_gates: Tensor  # (B, 3H)
-    recurrent: dict[str, Tensor]
+    recurrent: dict[str, tuple[Tensor, Tensor | None]]
 
 
 def reset_after(
@@ -57,7 +61,7 @@ def reset_after_gradient(d_hidden: Tensor, cache: CellCache) -> CellGradient:
     torch.mul(d_hidden * (hidden - new), update * (1 - update), out=d_x[:, size : 2 * size])
     d_h = d_x.clone()
     d_h[:, 2 * size :] *= reset
-    return CellGradient(d_x, {"weight_hh": d_h.T @ hidden, "bias_hh": d_h.sum(0)})
+    return CellGradient(d_x, {"weight_hh": (d_h, hidden), "bias_hh": (d_h, None)})
 
 
 def reset_before(
@@ -83,6 +87,4 @@ def reset_before_gradient(d_hidden: Tensor, cache: CellCache, weight_new: Tensor
     torch.mul(d_recurrent * hidden, reset * (1 - reset), out=d_x[:, :size])
     torch.mul(d_hidden * (new - hidden), update * (1 - update), out=d_x[:, size : 2 * size])
     d_gates = d_x[:, : 2 * size]
-    return CellGradient(
-        d_x, {"weight_gates": d_gates.T @ hidden, "weight_new": d_new.T @ recurrent}
-    )
+    return CellGradient(d_x, {"weight_gates": (d_gates, hidden), "weight_new": (d_new, recurrent)})

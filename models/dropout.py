@@ -5,26 +5,46 @@ import torch
 from torch import Tensor
 
 _STEPS = 1 << 16
+_DRAWN_AT_ONCE = 1 << 16
 
 
 class Dropout:
     """Masks that keep a value, scaled by 1 / (1 - p), or set it to zero with probability p."""
 
-    def __init__(self, seed: np.random.SeedSequence, device: torch.device) -> None:
-        self._device = device
+    def __init__(
+        self,
+        seed: np.random.SeedSequence,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._seed, self._device, self._dtype = seed, device, dtype
+        self.generator = torch.Generator(device=device)
+        self.begin(0, 0)
+
+    def begin(self, epoch: int, block: int) -> None:
+        """Go to a block of steps: its masks follow from the seed and its number alone."""
+        key = (*self._seed.spawn_key, epoch, block)
+        seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
         self._rng = np.random.Generator(np.random.SFC64(seed))
-        self._generator = torch.Generator(device=device)
-        self._generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self.generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self._drawn: dict[float, Tensor] = {}
 
     def mask(self, shape: tuple[int, int], p: float) -> Tensor | None:
         """A mask of `shape`; None where `p` is 0."""
         if p == 0:
             return None
-        scale = 1 / (1 - p)
         if self._device.type != "cpu":
-            uniform = torch.rand(shape, generator=self._generator, device=self._device)
-            return (uniform >= p) * scale
+            uniform = torch.rand(shape, generator=self.generator, device=self._device)
+            return (uniform >= p).to(self._dtype).mul_(1 / (1 - p))
+        size = shape[0] * shape[1]
+        drawn = self._drawn.get(p)
+        if drawn is None or drawn.shape[0] < size:
+            drawn = self._draw(max(size, _DRAWN_AT_ONCE), p)
+        self._drawn[p] = drawn[size:]
+        return drawn[:size].view(shape)
+
+    def _draw(self, size: int, p: float) -> Tensor:
         # PyTorch's CPU generator takes ten times as long; p is rounded to 1/65536.
-        bits = np.frombuffer(self._rng.bytes(2 * shape[0] * shape[1]), np.uint16)
-        kept = (bits >= round(p * _STEPS)).astype(np.float32).reshape(shape)
-        return torch.from_numpy(kept).mul_(scale)
+        bits = np.frombuffer(self._rng.bytes(2 * size), np.uint16)
+        kept = torch.from_numpy(bits >= round(p * _STEPS))
+        return kept.to(self._dtype).mul_(1 / (1 - p))

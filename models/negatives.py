@@ -16,17 +16,23 @@ class NegativeSampler:
     """
 
     def __init__(
-        self, support: npt.NDArray[np.int64], alpha: float, n_sample: int, rng: np.random.Generator
-    ) -> None:
+        self, support: npt.NDArray[np.int64], alpha: float, n_sample: int,
+        seed: np.random.SeedSequence,
+    ) -> None:  # fmt: skip
         cumulative = np.cumsum(support.astype(np.float64) ** alpha)
         self._cumulative = cumulative / cumulative[-1]
         self._cumulative[-1] = 1.0
         self._n_sample = n_sample
-        self._rng = rng
+        self._seed = seed
 
-    def draw(self, n_steps: int) -> npt.NDArray[np.int64]:
-        """Items for `n_steps` steps, (n_steps, n_sample)."""
-        uniform = self._rng.random((n_steps, self._n_sample))
+    def draw(self, epoch: int, block: int, n_steps: int) -> npt.NDArray[np.int64]:
+        """Items for the `n_steps` steps of a block, (n_steps, n_sample).
+
+        They follow from the seed, the epoch and the block, not from what was drawn before.
+        """
+        key = (*self._seed.spawn_key, epoch, block)
+        seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
+        uniform = np.random.default_rng(seed).random((n_steps, self._n_sample))
         # Ascending queries walk the table in order, several times faster than random ones; the
         # order within a step means nothing.
         uniform.sort(axis=1)

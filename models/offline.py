@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint import Checkpoint
 from models.config import BadConfig, GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions, Steps, temporal_split
 from models.devices import NoSuchDevice
@@ -39,22 +40,27 @@ def evaluate_files(
     seed: int = 42,
     threads: int = 1,
     progress: Callable[[EpochReport], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Recall and mrr of `model` on the sessions of `test_file`, with the cost of getting there.
 
     Files are Parquet with SessionId, ItemId and Time (ms), used as they are. `n_unseen` counts
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
-    the main figures by a bootstrap over sessions, seeded. Raises EvaluationInputError.
+    the main figures by a bootstrap over sessions, seeded. A killed training of `gru4rec` goes on
+    from `checkpoint`. Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
         raise EvaluationInputError(f"unknown model, expected one of {expected}: `{model}`")
+    if checkpoint and model != "gru4rec":
+        raise EvaluationInputError(f"a checkpoint belongs to `gru4rec`, the model is: `{model}`")
     try:
         config = GRU4RecConfig.load(config_file) if config_file else GRU4RecConfig()
         sessions, test, n_unseen = _read(train_file, test_file)
         learn = partial(
-            train, config=config, device=device, seed=seed, threads=threads, progress=progress
-        )
+            train, config=config, device=device, seed=seed, threads=threads, progress=progress,
+            checkpoint=checkpoint,
+        )  # fmt: skip
         started = time.perf_counter()
         ranker, log = _ranker(model, sessions, train_file, learn)
         seconds = time.perf_counter() - started

@@ -3,18 +3,28 @@
 acc += g², v = momentum v - rate g / sqrt(acc + 1e-6), w += v; acc starts at 0. A row's gradients
 are summed before they are squared, and rows that a step does not touch keep weight, acc and v as
 they are (Duchi et al. 2011; the heavy ball of Hidasi & Karatzoglou's trainer).
+
+On a CPU a step is one pass over memory where there is compiled code for it (`models.fused`).
 """
 
 import torch
 from torch import Tensor
 
+from models.fused import Fused
+
 _EPSILON = 1e-6
 
 
 class Adagrad:
-    """State of the optimiser for `weights`, which it changes in place."""
+    """State of the optimiser for `weights`, which it changes in place.
 
-    def __init__(self, weights: dict[str, Tensor], learning_rate: float, momentum: float) -> None:
+    `accumulated` is acc of each weight; `velocity` is v, empty without momentum.
+    """
+
+    def __init__(
+        self, weights: dict[str, Tensor], learning_rate: float, momentum: float,
+        fused: Fused | None = None,
+    ) -> None:  # fmt: skip
         self._weights = weights
         self._rate = learning_rate
         self._momentum = momentum
@@ -22,33 +32,47 @@ class Adagrad:
         self.velocity = (
             {name: torch.zeros_like(weight) for name, weight in weights.items()} if momentum else {}
         )
+        self._fused = fused
 
     def step(self, name: str, gradient: Tensor) -> None:
-        """Move a whole tensor. `gradient` is used up."""
-        accumulated = self.accumulated[name].addcmul_(gradient, gradient)
-        scale = accumulated.add(_EPSILON).rsqrt_()
-        if not self._momentum:
-            self._weights[name].addcmul_(gradient, scale, value=-self._rate)
-            return
-        velocity = self.velocity[name].mul_(self._momentum)
-        velocity.addcmul_(gradient, scale, value=-self._rate)
-        self._weights[name].add_(velocity)
+        """Move a whole tensor."""
+        weight, accumulated = self._weights[name], self.accumulated[name]
+        velocity = self.velocity.get(name)
+        if self._fused:
+            self._fused.adagrad(
+                weight, accumulated, velocity, None, gradient, self._rate, self._momentum
+            )
+        else:
+            self._move(weight, accumulated, velocity, gradient)
 
     def step_rows(self, name: str, rows: Tensor, weight: Tensor, gradient: Tensor) -> None:
         """Move the distinct `rows` (R,) of a table by their summed `gradient` (R, ...).
 
         `weight` are these rows as gathered for the step, (R, ...); it is used up.
         """
-        accumulated = self.accumulated[name].index_select(0, rows).addcmul_(gradient, gradient)
-        _assign(self.accumulated[name], rows, accumulated)
-        scale = accumulated.add_(_EPSILON).rsqrt_()
-        if not self._momentum:
-            _assign(self._weights[name], rows, weight.addcmul_(gradient, scale, value=-self._rate))
+        table, accumulated = self._weights[name], self.accumulated[name]
+        velocity = self.velocity.get(name)
+        if self._fused:
+            self._fused.adagrad(
+                table, accumulated, velocity, rows, gradient, self._rate, self._momentum
+            )
             return
-        velocity = self.velocity[name].index_select(0, rows).mul_(self._momentum)
-        velocity.addcmul_(gradient, scale, value=-self._rate)
-        _assign(self.velocity[name], rows, velocity)
-        _assign(self._weights[name], rows, weight.add_(velocity))
+        row_accumulated = accumulated.index_select(0, rows)
+        row_velocity = None if velocity is None else velocity.index_select(0, rows)
+        self._move(weight, row_accumulated, row_velocity, gradient)
+        _assign(accumulated, rows, row_accumulated)
+        if velocity is not None and row_velocity is not None:
+            _assign(velocity, rows, row_velocity)
+        _assign(table, rows, weight)
+
+    def _move(
+        self, weight: Tensor, accumulated: Tensor, velocity: Tensor | None, gradient: Tensor
+    ) -> None:
+        accumulated.addcmul_(gradient, gradient)
+        moved = weight if velocity is None else velocity.mul_(self._momentum)
+        moved.addcmul_(gradient, accumulated.add(_EPSILON).rsqrt_(), value=-self._rate)
+        if velocity is not None:
+            weight.add_(velocity)
 
 
 def _assign(table: Tensor, rows: Tensor, values: Tensor) -> None:

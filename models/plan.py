@@ -29,6 +29,7 @@ class StepPlan:
     target_idx: Tensor  # (B,) item_idx
     input_rows: Tensor  # (n_input_rows,) item_idx of the distinct inputs; shared: same as rows
     input: Tensor  # (B,) place of each input in input_rows
+    covers_all: bool  # every item is scored: rows are 0..n_items-1
 
 
 def plan_steps(
@@ -94,6 +95,7 @@ def plan_steps(
                 target_idx=target_idx[step],
                 input_rows=other,
                 input=input_place[step],
+                covers_all=scored_slice.stop - scored_slice.start == n_items,
             )
         )
     return plans

@@ -10,9 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.cells import CellCache, reset_after_gradient, reset_before_gradient
+from models.buffers import Buffers
 from models.dropout import Dropout
+from models.fused import fused_for
 from models.gru4rec import GRU4Rec, Hidden
+from models.layers import TrainingLayer
 from models.losses import bpr_max, cross_entropy
 from models.negatives import column_weights
 from models.optimizer import Adagrad
@@ -23,75 +25,92 @@ class TrainingStep:
     """One update of the weights from one mini-batch."""
 
     def __init__(
-        self, model: GRU4Rec, support: npt.NDArray[np.int64], dropout: Dropout | None = None
+        self,
+        model: GRU4Rec,
+        support: npt.NDArray[np.int64],
+        dropout: Dropout | None = None,
+        *,
+        is_fused: bool = True,
     ) -> None:
+        """`is_fused`: take the compiled passes of `models.fused` where there are any."""
         self.model = model
         self.config = model.config
         output = model.weights["output.weight"]
         self.device, self.dtype = output.device, output.dtype
-        self.optimizer = Adagrad(model.weights, self.config.learning_rate, self.config.momentum)
-        self._log_support = torch.from_numpy(np.log(np.maximum(support, 1))).to(output)
+        self.fused = fused_for(self.device, self.dtype) if is_fused else None
+        self.optimizer = Adagrad(
+            model.weights, self.config.learning_rate, self.config.momentum, self.fused
+        )
+        self._log_support = torch.tensor(
+            np.log(np.maximum(support, 1)), device=self.device, dtype=self.dtype
+        )
         self._dropout = dropout
+        self._buffers = Buffers(self.device, self.dtype)
+        self.layers = [
+            TrainingLayer(model, layer, self.optimizer, self._buffers, self.fused)
+            for layer in range(len(self.config.layers))
+        ]
 
     def __call__(self, plan: StepPlan, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Loss of the step (0-d, left on the device) and the hidden states to carry on."""
-        config, weights = self.config, self.model.weights
-        is_shared = config.embedding == "shared"
-        covers_all = plan.n_scored == self.model.n_items  # then rows are 0..n_items-1
+        weights, n_scored = self.model.weights, plan.n_scored
+        is_shared = self.config.embedding == "shared"
         table = weights["output.weight"]
-        if not covers_all:
-            table = table.index_select(0, plan.rows)
-        output = table[: plan.n_scored]
-        if is_shared:
-            input_rows = table
-        else:
-            input_rows = weights["input.weight"].index_select(0, plan.input_rows)
+        if not plan.covers_all:  # else rows are 0..n_items-1
+            table = self.gathered("output.weight", plan.rows)
+        output = table[:n_scored]
+        input_rows = table if is_shared else self.gathered("input.weight", plan.input_rows)
         inputs = input_rows.index_select(0, plan.input)
 
-        masks = self._masks(len(inputs))
-        caches: list[CellCache] = []
-        layer_inputs: list[Tensor] = []
+        masks = self._masks(inputs.shape[0])
+        value = inputs if masks[0] is None else inputs.mul_(masks[0])
         after: Hidden = []
-        value = inputs if masks[0] is None else inputs * masks[0]
-        for layer, before in enumerate(hidden):
-            layer_inputs.append(value)
-            value, cache = self.model.cell(layer, value, before)
-            mask = masks[layer + 1]
-            value = value if mask is None else value * mask
-            caches.append(cache)
+        for layer, before, mask in zip(self.layers, hidden, masks[1:], strict=True):
+            value = layer.forward(value, before, mask)
             after.append(value)
 
-        bias = weights["output.bias"].index_select(0, plan.rows[: plan.n_scored])
-        scores = torch.addmm(bias, value, output.T)  # (B, H) @ (H, n_scored)
-        loss, d_scores = self._loss(scores, plan)
-        d_output = d_scores.T @ value
-        d_bias = d_scores.sum(0)
-        d_value = d_scores @ output
+        bias = weights["output.bias"].index_select(0, plan.rows[:n_scored])
+        scores = self._buffers("scores", value.shape[0], n_scored)
+        torch.mm(value, output.T, out=scores)  # (B, H) @ (H, n_scored)
+        loss, d_scores, d_bias = self.loss(scores, bias, plan)
+        d_rows = self._buffers("d_rows", *(table if is_shared else output).shape)
+        d_value = self.score_gradients(d_scores, value, output, d_rows[:n_scored])
 
-        for layer in reversed(range(len(hidden))):
-            mask = masks[layer + 1]
-            d_value = d_value if mask is None else d_value * mask
-            d_value = self._layer_gradient(layer, d_value, layer_inputs[layer], caches[layer])
-        d_value = d_value if masks[0] is None else d_value * masks[0]
+        for layer in reversed(self.layers):
+            d_value = layer.backward(d_value)
+        d_value = d_value if masks[0] is None else d_value.mul_(masks[0])
 
         if is_shared:
-            d_rows = d_output
-            if len(plan.rows) > plan.n_scored:
-                d_rows = d_output.new_zeros(len(plan.rows), d_output.shape[1])
-                d_rows[: plan.n_scored] = d_output
+            d_rows[n_scored:].zero_()
             d_rows.index_add_(0, plan.input, d_value)
         else:
-            d_rows = d_output
-            d_inputs = d_value.new_zeros(len(plan.input_rows), d_value.shape[1])
+            d_inputs = self._buffers("d_inputs", *input_rows.shape).zero_()
             d_inputs.index_add_(0, plan.input, d_value)
             self.optimizer.step_rows("input.weight", plan.input_rows, input_rows, d_inputs)
-        if covers_all:
+        if plan.covers_all:
             self.optimizer.step("output.weight", d_rows)
             self.optimizer.step("output.bias", d_bias)
         else:
             self.optimizer.step_rows("output.weight", plan.rows, table, d_rows)
-            self.optimizer.step_rows("output.bias", plan.rows[: plan.n_scored], bias, d_bias)
-        return loss.sum() / config.batch_size, after
+            self.optimizer.step_rows("output.bias", plan.rows[:n_scored], bias, d_bias)
+        return loss.sum() / self.config.batch_size, after
+
+    def score_gradients(
+        self, d_scores: Tensor, value: Tensor, output: Tensor, d_output: Tensor
+    ) -> Tensor:
+        """Fills `d_output` (n_scored, H); the gradient with respect to `value`, (B, H)."""
+        torch.mm(d_scores.T, value, out=d_output)
+        return d_scores @ output
+
+    def gathered(self, name: str, rows: Tensor) -> Tensor:
+        """The `rows` (R,) of a table, in memory of their own."""
+        table = self.model.weights[name]
+        values = self._buffers(name, rows.shape[0], table.shape[1])
+        if self.fused:
+            self.fused.gather(table, rows, values)
+        else:
+            torch.index_select(table, 0, rows, out=values)
+        return values
 
     def _masks(self, n_lanes: int) -> list[Tensor | None]:
         """Dropout of the input, then of each layer's output; None where nothing drops."""
@@ -112,32 +131,26 @@ class TrainingStep:
             outputs[0] = first if outputs[0] is None else first * outputs[0]
         return [None, *outputs]
 
-    def _loss(self, scores: Tensor, plan: StepPlan) -> tuple[Tensor, Tensor]:
+    def loss(self, scores: Tensor, bias: Tensor, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss by lane (B,), d_scores and d_bias, from scores without their bias; uses them up."""
         config, scale = self.config, 1.0 / self.config.batch_size
         if config.loss == "bpr-max":
-            return bpr_max(scores, plan.target, plan.count, config.elu, config.bpreg, scale)
+            options = (plan.target, plan.count, config.elu, config.bpreg, scale)
+            if self.fused:
+                loss, d_bias = self.fused.bpr_max(scores, bias, *options)
+                return loss, scores, d_bias
+            loss, d_scores = bpr_max(scores.add_(bias), *options)
+            return loss, d_scores, d_scores.sum(0)
         log_weight = column_weights(
             plan.count, plan.target_count,
             self._log_support.index_select(0, plan.rows[: plan.n_scored]),
             config.sample_alpha, config.logq,
         )  # fmt: skip
         own = self._log_support.index_select(0, plan.target_idx) * -config.logq
-        return cross_entropy(scores, plan.target, log_weight, own, scale)
-
-    def _layer_gradient(
-        self, layer: int, d_hidden: Tensor, inputs: Tensor, cache: CellCache
-    ) -> Tensor:
-        """Move the weights of a layer; the gradient with respect to its inputs."""
-        weights, name, move = self.model.weights, f"gru.{layer}", self.optimizer.step
-        if layer == 0 and self.config.embedding == "none":
-            gradient = reset_before_gradient(d_hidden, cache, weights[f"{name}.weight_new"])
-            d_inputs = gradient.x_gates
-            move(f"{name}.bias", gradient.x_gates.sum(0))
-        else:
-            gradient = reset_after_gradient(d_hidden, cache)
-            d_inputs = gradient.x_gates @ weights[f"{name}.weight_ih"]
-            move(f"{name}.weight_ih", gradient.x_gates.T @ inputs)
-            move(f"{name}.bias_ih", gradient.x_gates.sum(0))
-        for weight, d_weight in gradient.recurrent.items():
-            move(f"{name}.{weight}", d_weight)
-        return d_inputs
+        if self.fused:
+            loss, d_bias = self.fused.cross_entropy(
+                scores, bias, plan.target, log_weight, own, scale
+            )
+            return loss, scores, d_bias
+        loss, d_scores = cross_entropy(scores.add_(bias), plan.target, log_weight, own, scale)
+        return loss, d_scores, d_scores.sum(0)

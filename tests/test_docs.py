@@ -1,5 +1,6 @@
 """What the documents say is what the code does."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,13 @@ def test_env_example_has_every_setting_as_the_code_has_it() -> None:
 def test_env_example_is_accepted_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Settings(_env_file=ROOT / ".env.example")
+
+
+def test_every_test_that_the_checklist_of_gru4rec_names_is_there() -> None:
+    text = (ROOT / "docs" / "gru4rec.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert {int(line) for line in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == {
+        *range(1, 25)
+    }
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / "models" / file).read_text(), (file, test)

@@ -135,6 +135,9 @@ class TrainingSettings(_Part):
     )
     threads: int = Field(1, ge=1, description="CPU math threads of training.")
     seed: int = Field(42, description="Seed of initial weights, negatives and dropout.")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Seconds between two checkpoints of a training; 0 means none."
+    )
     window_days: int = Field(
         90, ge=1, description="Days of events, back from the last, trained on."
     )
@@ -322,6 +325,11 @@ class Settings(BaseSettings):
     def model_cache_path(self) -> Path:
         """Verified local copies of model bundles, memory-mapped by the workers."""
         return self.home.absolute() / "models"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where a refresh keeps checkpoints of its trainings."""
+        return self.home.absolute() / "checkpoints"
 
     @property
     def extension_path(self) -> Path:

@@ -94,11 +94,13 @@ def ring() -> Sessions:
 def build() -> Callable[..., Candidate]:
     """Builds a candidate of some sessions round the ring; keywords go to its settings."""
 
-    def built(sessions: list[list[int]], folder: Path, **training: Any) -> Candidate:
+    def built(
+        sessions: list[list[int]], folder: Path, checkpoints: Path | None = None, **training: Any
+    ) -> Candidate:
         return build_candidate(
             steps_mart(sessions), items_mart(), popularity_mart(),
             training=TrainingSettings(**training), config=SMALL, snapshot_id="snapshot-1",
-            folder=folder,
+            folder=folder, checkpoints=checkpoints,
         )  # fmt: skip
 
     return built

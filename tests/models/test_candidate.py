@@ -156,3 +156,25 @@ def test_no_training_step_of_real_events_lies_in_the_hold_out(shop_data: Path, t
     assert failed(made.checks) == set()
     assert made.details["holdout"]["n_unseen"] > 0
     assert made.metrics["gru4rec"]["recall@20"] > made.metrics["popularity"]["recall@20"] * 1.2
+
+
+def test_a_candidate_whose_training_was_killed_is_taken_up(
+    ring_lists: list[list[int]], build: Callable[..., Candidate], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    expected = build(ring_lists[:200], tmp_path / "whole")
+    checkpoints = tmp_path / "checkpoints"
+    monkeypatch.setattr("models.candidate._evaluated", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(ring_lists[:200], tmp_path / "first", checkpoints=checkpoints)
+    monkeypatch.undo()
+    with caplog.at_level("INFO"):
+        again = build(ring_lists[:200], tmp_path / "again", checkpoints=checkpoints)
+    assert f"goes on from checkpoint={checkpoints / 'holdout.safetensors'}" in caplog.text
+    assert again.metrics == expected.metrics
+    assert (again.folder / "model.safetensors").read_bytes() == (
+        expected.folder / "model.safetensors"
+    ).read_bytes()

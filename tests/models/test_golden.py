@@ -27,9 +27,16 @@ BATCH_SIZE = 4
 TOLERANCE = 1e-9
 
 
+@pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize(("loss", "elu", "logq", "embedding", "momentum"), CASES)
 def test_every_step_comes_out_as_in_the_reference(
-    shop_data: Path, loss: str, elu: float, logq: float, embedding: str, momentum: float
+    shop_data: Path,
+    loss: str,
+    elu: float,
+    logq: float,
+    embedding: str,
+    momentum: float,
+    is_fused: bool,
 ) -> None:
     name = f"{loss}_elu{elu}_logq{logq}_{embedding}_mom{momentum}.npz"
     golden = np.load(shop_data / "golden" / name)
@@ -40,7 +47,7 @@ def test_every_step_comes_out_as_in_the_reference(
     )  # fmt: skip
     model = GRU4Rec(config, _weights(golden, "w0", embedding))
     support = np.bincount(_item_idx(golden))
-    step = TrainingStep(model, support)
+    step = TrainingStep(model, support, is_fused=is_fused)
     hidden = model.zero_hidden(BATCH_SIZE)
     lanes_before = np.arange(BATCH_SIZE)
     schedule = epoch_schedule(_sessions(golden), BATCH_SIZE)

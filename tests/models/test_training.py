@@ -15,7 +15,8 @@ from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.plan import plan_steps
 from models.popularity import Popularity
 from models.step import TrainingStep
-from models.training import EpochReport, Trainer, TrainingDiverged, train
+from models.trainer import Trainer, TrainingDiverged
+from models.training import EpochReport, train
 
 N_ITEMS = 9
 RATE = 0.1
@@ -137,7 +138,7 @@ def test_the_dropped_out_hidden_state_is_the_one_carried():
     model = float64_model(config)
     _, clean = TrainingStep(model, SUPPORT)(the_plan(config), hidden_states(config))
     model = float64_model(config)
-    dropout = Dropout(np.random.SeedSequence(1), torch.device("cpu"))
+    dropout = Dropout(np.random.SeedSequence(1), torch.device("cpu"), torch.float64)
     _, after = TrainingStep(model, SUPPORT, dropout)(the_plan(config), hidden_states(config))
     dropped = after[0] == 0
     assert 0.25 < dropped.double().mean() < 0.75
@@ -151,7 +152,7 @@ def test_both_dropouts_change_a_step(embedding: str, which: str):
     losses = []
     for p in (0.0, 0.6):
         changed = replace(config, **{which: p})
-        dropout = Dropout(np.random.SeedSequence(1), torch.device("cpu"))
+        dropout = Dropout(np.random.SeedSequence(1), torch.device("cpu"), torch.float64)
         step = TrainingStep(float64_model(changed), SUPPORT, dropout)
         losses.append(step(the_plan(changed), hidden_states(changed))[0].item())
     assert losses[0] != losses[1]
@@ -229,7 +230,7 @@ def test_a_loss_that_is_no_number_stops_training(ring: Sessions, small: GRU4RecC
     trainer = Trainer(ring, small, torch.device("cpu"), seed=1)
     trainer.model.weights["output.bias"][3] = torch.nan
     with torch.no_grad(), pytest.raises(TrainingDiverged, match=r"`learning_rate`.* 0\.1, 0\.2"):
-        trainer.epoch()
+        trainer.run_epoch()
 
 
 def test_progress_is_reported_each_epoch(ring: Sessions, small: GRU4RecConfig):
@@ -264,9 +265,23 @@ def test_training_carries_the_states_that_each_session_has_alone(n_lanes: int, r
     recorded.device, recorded.dtype = step.device, step.dtype
     trainer.step = recorded
     with torch.no_grad():
-        trainer.epoch()
+        trainer.run_epoch()
     found = torch.cat(carried)
     assert found.shape == expected.shape
     for values in (found, expected):  # the same rows, lanes apart from sessions' order
         values[:] = values[np.lexsort(values.numpy().round(4).T)]
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("embedding", ["shared", "separate", "none"])
+def test_a_step_scores_its_targets_and_negatives_and_no_other_item(embedding: str):
+    plan = the_plan(replace(TINY, embedding=embedding))
+    assert plan.rows[: plan.n_scored].tolist() == sorted({*TARGETS[0], *NEGATIVES[0]})
+    assert plan.count.sum() == TARGETS.size + NEGATIVES.size
+    assert plan.target_count.sum() == TARGETS.size
+    assert plan.n_scored < N_ITEMS
+
+
+def test_training_needs_no_gradient_engine(ring: Sessions, small: GRU4RecConfig):
+    trained = train(ring, replace(small, n_epochs=1), device="cpu")
+    assert not any(weight.requires_grad for weight in trained.model.weights.values())

@@ -1,0 +1,178 @@
+"""The passes of a training step over memory as compiled code, where this machine has a compiler.
+
+PyTorch makes a pass over memory for each operation; `fused.cpp` makes one for a whole loss and its
+gradient and one for a whole optimiser step. It is compiled once per version of it and kept under
+the user's cache folder. Without a C++ compiler training takes the same steps in PyTorch.
+"""
+
+import ctypes
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_log = logging.getLogger(__name__)
+_SOURCE = Path(__file__).with_name("fused.cpp")
+_COMPILERS = ("c++", "g++", "clang++")
+_FLAGS = (
+    "-O3", "-march=native", "-std=c++17", "-fopenmp-simd", "-fno-math-errno",
+    "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared",
+)  # fmt: skip
+_TYPES = {torch.float32: "float32", torch.float64: "float64"}
+_POINTER, _INT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+_ARGUMENTS: dict[str, list[Any]] = {
+    "bpr_max": [_POINTER] * 4 + [_INT] * 2 + [_REAL] * 3 + [_POINTER] * 3,
+    "cross_entropy": [_POINTER] * 5 + [_INT] * 2 + [_REAL] + [_POINTER] * 2,
+    "gru_forward": [_POINTER] * 6 + [_INT] * 2 + [_POINTER],
+    "gru_backward": [_POINTER] * 5 + [_INT] * 2,
+    "gather": [_POINTER] * 2 + [_INT] * 2 + [_POINTER],
+    "adagrad": [_POINTER] * 5 + [_INT] * 2 + [_REAL] * 2,
+}
+
+
+class Fused:
+    """The compiled passes, for dense CPU tensors of one `dtype`."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        def function(name: str) -> Callable[..., None]:
+            found = library[f"{name}_{_TYPES[dtype]}"]
+            found.argtypes, found.restype = _ARGUMENTS[name], None
+            return found
+
+        self._bpr_max = function("bpr_max")
+        self._cross_entropy = function("cross_entropy")
+        self._gru_forward = function("gru_forward")
+        self._gru_backward = function("gru_backward")
+        self._gather = function("gather")
+        self._adagrad = function("adagrad")
+
+    def bpr_max(
+        self, scores: Tensor, bias: Tensor, target: Tensor, count: Tensor, elu: float,
+        bpreg: float, scale: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`losses.bpr_max` of `scores + bias`: loss (B,), d_bias (U,); scores become d_scores."""
+        n_rows, n_columns = scores.shape
+        loss, d_bias = scores.new_empty(n_rows), torch.empty_like(bias)
+        work = scores.new_empty(2 * n_columns)
+        self._bpr_max(
+            scores.data_ptr(), bias.data_ptr(), target.data_ptr(), count.data_ptr(), n_rows,
+            n_columns, elu, bpreg, scale, loss.data_ptr(), d_bias.data_ptr(), work.data_ptr(),
+        )  # fmt: skip
+        return loss, d_bias
+
+    def cross_entropy(
+        self, scores: Tensor, bias: Tensor, target: Tensor, log_weight: Tensor,
+        target_log_weight: Tensor, scale: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`losses.cross_entropy` of `scores + bias`, as `bpr_max` does it."""
+        n_rows, n_columns = scores.shape
+        loss, d_bias = scores.new_empty(n_rows), torch.empty_like(bias)
+        self._cross_entropy(
+            scores.data_ptr(), bias.data_ptr(), target.data_ptr(), log_weight.data_ptr(),
+            target_log_weight.data_ptr(), n_rows, n_columns, scale, loss.data_ptr(),
+            d_bias.data_ptr(),
+        )  # fmt: skip
+        return loss, d_bias
+
+    def gru_forward(
+        self, x_gates: Tensor, h_gates: Tensor, bias_ih: Tensor, bias_hh: Tensor, hidden: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """`cells.reset_after` from gates without biases, and dropout: the state after, (B, H).
+
+        The gates (B, 3H) are used up; they are then what `gru_backward` needs.
+        """
+        after = torch.empty_like(hidden)
+        self._gru_forward(
+            x_gates.data_ptr(), h_gates.data_ptr(), bias_ih.data_ptr(), bias_hh.data_ptr(),
+            hidden.data_ptr(), _pointer(mask), *hidden.shape, after.data_ptr(),
+        )  # fmt: skip
+        return after
+
+    def gru_backward(
+        self, d_after: Tensor, x_gates: Tensor, h_gates: Tensor, hidden: Tensor,
+        mask: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Gates as `gru_forward` left them become the gradients with respect to them."""
+        self._gru_backward(
+            d_after.data_ptr(), x_gates.data_ptr(), h_gates.data_ptr(), hidden.data_ptr(),
+            _pointer(mask), *hidden.shape,
+        )  # fmt: skip
+
+    def gather(self, table: Tensor, rows: Tensor, out: Tensor) -> None:
+        """`out` (R, C) becomes the `rows` (R,) of `table`."""
+        self._gather(table.data_ptr(), rows.data_ptr(), *out.shape, out.data_ptr())
+
+    def adagrad(
+        self, weight: Tensor, accumulated: Tensor, velocity: Tensor | None, rows: Tensor | None,
+        gradient: Tensor, rate: float, momentum: float,
+    ) -> None:  # fmt: skip
+        """A step of `optimizer.Adagrad` for `rows` of a table, or from its first row on."""
+        n_rows = gradient.shape[0]
+        self._adagrad(
+            weight.data_ptr(), accumulated.data_ptr(), _pointer(velocity), _pointer(rows),
+            gradient.data_ptr(), n_rows, gradient.numel() // n_rows, rate, momentum,
+        )  # fmt: skip
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
+    """The compiled passes for tensors of this kind, or None where there are none."""
+    if device.type != "cpu" or dtype not in _TYPES:
+        return None
+    library = _library()
+    return None if library is None else Fused(library, dtype)
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        _log.info("no C++ compiler, training runs on PyTorch's own passes")
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(compiler, Path.home() / ".cache" / "shallop")))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        output = getattr(error, "stderr", "")
+        _log.warning(
+            "training runs on PyTorch's own passes, compiling failed: %s %s", error, output
+        )
+        return None
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    """The library in `folder`, compiled unless this source was for this processor."""
+    key = "\n".join([_SOURCE.read_text(), *_FLAGS, compiler, platform.machine(), _processor()])
+    library = folder / f"fused-{sha256(key.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / library.name
+            subprocess.run(
+                [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            os.replace(made, library)
+    return library
+
+
+def _processor() -> str:
+    """What tells processors with other instructions apart: a cache may be on a shared disk."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
