@@ -16,7 +16,9 @@ from cli import (
     marts,
     model,
     rejected,
+    reports,
     serving,
+    tune,
 )
 from cli.console import errors
 
@@ -52,6 +54,8 @@ app.command()(data.simulate)
 app.command()(model.refresh)
 app.command()(marts.marts)
 app.command()(model.evaluate)
+app.command()(tune.tune)
+model.registry_app.command("report")(reports.report)
 app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)
 app.command()(doctor.doctor)

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api import collector, errors, openapi, pages, protocols, recommend, status
+from api import collector, errors, models, openapi, pages, protocols, recommend, status
 from api.collector import Collector
 from api.front import Endpoint, Front
 from api.metrics import Metrics
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = ShallopApp(settings or get_settings())
     app.include_router(status.router)
     pages.install(app)
+    app.include_router(models.router)
     errors.install(app)
     openapi.install(app, app.settings)
     return app

@@ -1,7 +1,9 @@
 """All that is worth knowing about rankers on held-out sessions, with how far chance may move it.
 
-Written as `evaluation.json` beside a bundle's figures and read by its report. Every interval is of
-the same draws of sessions (`models.intervals`), so that the difference of two models has one too.
+`next` ranks the whole catalogue, `served` leaves the current item out, as the carousel does; parts
+of the predictions, differences and lists are as served. Written as `evaluation.json` beside a
+bundle's figures and read by its report. Every interval is of the same draws of sessions
+(`models.intervals`), so that the difference of two models has one too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,19 +71,19 @@ def appraise(
 def _appraised(
     one: Predictions, held_out: HeldOut, resampling: Resampling
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Figures of one ranker, and the draws of its next-item measures."""
+    """Figures of one ranker, and the draws of its next-item measures as served."""
     is_bought = held_out.context.is_bought
     gains = {
         "next": next_gains(one.ranks.conservative),
         "served": next_gains(one.ranks.served),
         "rest": rest_gains(one),
     }
-    figures, draws = _means(gains["next"], None, resampling)
-    served, _ = _means(gains["served"], None, resampling)
+    figures, _ = _means(gains["next"], None, resampling)
+    served, draws = _means(gains["served"], None, resampling)
     rest, _ = _means(gains["rest"], None, resampling)
     bought = None
     if is_bought is not None and is_bought.any():
-        bought, _ = _means(gains["next"], is_bought.astype(np.float64), resampling)
+        bought, _ = _means(gains["served"], is_bought.astype(np.float64), resampling)
     n_known = len(one)
     appraised = {
         "next": figures,
@@ -91,7 +93,7 @@ def _appraised(
         "n_bought": None if is_bought is None else int(is_bought.sum()),
         # An item that training does not know cannot be recommended: a miss, where all count.
         "with_unseen": {
-            measure: figures[measure]["value"] * n_known / (n_known + held_out.n_unseen)
+            measure: served[measure]["value"] * n_known / (n_known + held_out.n_unseen)
             for measure in MAIN_MEASURES
         },
         "lists": _of_lists(one.lists, held_out),
@@ -99,7 +101,7 @@ def _appraised(
             beyond.recommended_counts(one.lists, held_out.train.n_items)
         ),
         "slices": {
-            name: _slices(column, gains["next"], resampling)
+            name: _slices(column, gains["served"], resampling)
             for name, column in held_out.context.columns.items()
         },
     }
@@ -124,7 +126,7 @@ def _differences(
 ) -> Figures:  # fmt: skip
     return {
         measure: _figure(
-            ours["next"][measure]["value"] - theirs["next"][measure]["value"],
+            ours["served"][measure]["value"] - theirs["served"][measure]["value"],
             our_draws[measure] - their_draws[measure],
         )
         for measure in MAIN_MEASURES

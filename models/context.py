@@ -6,6 +6,7 @@ reason instead of being left out in silence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +154,7 @@ def _prices(prices: Sequence[float | None], item: Ints) -> Column:
     code = np.where(np.isnan(price), len(edges) + 1, np.searchsorted(edges, price))
     shown = [f"{edge:,.2f}" for edge in edges]
     labels = [f"to {shown[0]}"]
-    labels += [f"{low}–{high}" for low, high in zip(shown, shown[1:], strict=False)]
+    labels += [f"{low}–{high}" for low, high in pairwise(shown)]
     return Column(code[item].astype(np.int64), [*labels, f"above {shown[-1]}", "no price"])
 
 

@@ -20,6 +20,7 @@ from models.bundle import (
     FILES,
     MANIFEST,
     NAME,
+    REPORT,
     BundleCorrupt,
     Manifest,
     decode_manifest,
@@ -245,6 +246,12 @@ class Registry:
     def checks(self, name: str, version: str) -> list[dict[str, Any]]:
         """The gate's verdict. Raises UnknownModel."""
         return self._json(name, version, CHECKS)  # type: ignore[no-any-return]
+
+    def report(self, name: str, version: str) -> bytes:
+        """The model's report, as HTML. Raises UnknownModel, also where it was made without one."""
+        if REPORT not in self._manifest(name, version).files:
+            raise UnknownModel(f"this model was made without a report: `{name} {version}`")
+        return self._file(name, version, REPORT)
 
     def _described(self, name: str, version: str, channels: list[str]) -> BundleInfo:
         manifest = self._manifest(name, version)

@@ -8,7 +8,8 @@ out. And the loss is the softmax cross-entropy instead of one binary negative pe
 what makes the model competitive (Klenitskiy & Vasilev, arXiv:2309.07602; Petrov & Macdonald,
 gSASRec, arXiv:2308.07192, on the overconfidence of the original): over the whole catalogue where
 it is small, else over sampled items shared by a batch and corrected for how they were drawn (logQ,
-as TRON, arXiv:2307.14906).
+as TRON, arXiv:2307.14906). The current item cannot come next where repeats are collapsed, so it is
+neither recommended nor competes in the loss, as with the other rivals.
 
 B sessions, L steps, H units, N items.
 """
@@ -41,7 +42,7 @@ class SASRecConfig:
     support**`sample_alpha`.
     """
 
-    units: int = 128
+    units: int = 64
     n_blocks: int = 2
     n_heads: int = 2
     max_steps: int = 50
@@ -86,25 +87,27 @@ class SASRec(nn.Module):
 
     @torch.no_grad()
     def states(self, sessions: Sessions) -> Tensor:
-        """State before each prediction, (n_predictions, H), session by session."""
+        """State before each prediction and, last, its current item, (n_predictions, H + 1)."""
         latest_first = prefixes(sessions, self.config.max_steps)
         length = (latest_first != NO_ITEM).sum(1)
         device = self.items.weight.device
-        out = self.items.weight.new_empty(len(latest_first), self.config.units)
+        out = self.items.weight.new_empty(len(latest_first), self.config.units + 1)
+        out[:, -1] = latest_first[:, 0]
         by_length = torch.argsort(length, stable=True)
-        for rows in by_length.split(_STATES_AT_ONCE):
+        for rows in torch.split(by_length, _STATES_AT_ONCE):
             own, longest = length[rows], int(length[rows].max())
             place = torch.arange(longest)
             back = (own[:, None] - 1 - place).clamp_(min=0)
             steps = latest_first[rows].gather(1, back).to(device)
             last = (own - 1).to(device)
-            out[rows] = self(steps)[torch.arange(len(rows), device=device), last]
+            out[rows, :-1] = self(steps)[torch.arange(len(rows), device=device), last]
         return out
 
     @torch.no_grad()
     def scores(self, states: Tensor) -> Tensor:
-        """Score of every item, (len(states), N)."""
-        return states @ self.items.weight.T
+        """Score of every item, -inf for the current one, (len(states), N)."""
+        scores = states[:, :-1] @ self.items.weight.T
+        return scores.scatter_(1, states[:, -1:].long(), -torch.inf)
 
 
 class _Block(nn.Module):
@@ -166,8 +169,10 @@ def train_sasrec(
             for steps, length in _batches(sessions, config, rng):
                 is_pair = torch.arange(steps.shape[1] - 1) < length[:, None] - 1
                 hidden = model(steps[:, :-1].to(target))[is_pair.to(target)]
-                following = steps[:, 1:][is_pair].to(target)
-                loss = loss_of(hidden, model.items.weight, following)
+                current, following = (
+                    side[is_pair].to(target) for side in (steps[:, :-1], steps[:, 1:])
+                )
+                loss = loss_of(hidden, model.items.weight, current, following)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -187,10 +192,13 @@ class _Loss:
         self._alpha = config.sample_alpha
         self._sampler = NegativeSampler(support, config.sample_alpha, config.n_sample, rng)
 
-    def __call__(self, hidden: Tensor, items: Tensor, following: Tensor) -> Tensor:
-        """`hidden` (R, H) before the items `following` (R,); `items` is the table (N, H)."""
+    def __call__(self, hidden: Tensor, items: Tensor, current: Tensor, following: Tensor) -> Tensor:
+        """States (R, H) after the items `current`, before `following`; `items` is the table."""
+        out = torch.where(current == following, 0.0, -torch.inf)
         if self._is_full:
-            return functional.cross_entropy(hidden @ items.T, following)
+            scores = hidden @ items.T
+            scores = scores.scatter_add(1, current[:, None], out[:, None])
+            return functional.cross_entropy(scores, following)
         drawn = torch.from_numpy(self._sampler.draw(1)[0]).to(items.device)
         own = (hidden * items[following]).sum(1)
         scores = hidden @ items[drawn].T
@@ -199,7 +207,8 @@ class _Loss:
         log_drawn = self._alpha * self._log_support.to(items.device)
         others = log_drawn.exp().sum().log() - math.log(len(drawn))
         scores = scores - log_drawn[drawn] + others
-        scores = scores.masked_fill(drawn == following[:, None], -torch.inf)
+        is_out = (drawn == following[:, None]) | (drawn == current[:, None])
+        scores = scores.masked_fill(is_out, -torch.inf)
         return (torch.cat([own[:, None], scores], 1).logsumexp(1) - own).mean()
 
 

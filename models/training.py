@@ -32,12 +32,16 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch as it ended; `loss` is the mean over predictions."""
+    """An epoch as it ended; `loss` is the mean over predictions.
+
+    `model` is as it was then, on its device; training goes on to change it.
+    """
 
     epoch: int
     n_epochs: int
     loss: float
     events_per_second: float
+    model: GRU4Rec
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def train(
             losses.append(trainer.epoch())
             rates.append(sessions.n_predictions / (time.perf_counter() - epoch_started))
             if progress:
-                progress(EpochReport(epoch + 1, config.n_epochs, losses[-1], rates[-1]))
+                progress(
+                    EpochReport(epoch + 1, config.n_epochs, losses[-1], rates[-1], trainer.model)
+                )
     seconds = time.perf_counter() - started
     log = TrainingLog(losses, float(np.median(rates)), seconds, str(target_device))
     return Trained(trainer.model.to("cpu"), log)

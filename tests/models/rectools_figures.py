@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from rectools import Columns
 from rectools.metrics import (
+    MRR,
     NDCG,
     AvgRecPopularity,
     CatalogCoverage,
     IntraListDiversity,
     MeanInvUserFreq,
-    MRR,
     PairwiseHammingDistanceCalculator,
     Precision,
     Recall,
