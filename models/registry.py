@@ -41,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 _EARLIER_KEPT = 50
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class NoChampionModel(RuntimeError):
@@ -293,6 +293,7 @@ def _word(value: str) -> str:
     """A name, version or channel that is safe in a path. Raises UnknownModel."""
     if not _WORD.fullmatch(value):
         raise UnknownModel(
-            f"a model's name, version or channel has letters, digits, `.`, `_` and `-`: `{value}`"
+            f"a model's name, version or channel has up to 128 letters, digits, `.`, `_` and `-`: "
+            f"`{value[:150]}`"
         )
     return value

@@ -21,6 +21,8 @@ from models.tuning import (
     MEASURE,
     Budget,
     TuningError,
+    importances,
+    result,
     suggested,
     training_part,
     tune,
@@ -192,3 +194,23 @@ def test_what_the_gate_judges_by_is_never_seen(split_file: Path):
     inner = validation_split(part, 0.1, min_item_support=1)
     assert inner.holdout_from < judged.cut_at
     assert MEASURE == "mrr@20"
+
+
+def test_what_mattered_is_told_once_there_are_enough_trials():
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
+
+    def only_units_matter(trial: optuna.Trial) -> float:
+        config = suggested(trial, "bpr-max")
+        trial.set_user_attr("config", config.to_json().decode())
+        return config.layers[0] / 512
+
+    study.optimize(only_units_matter, n_trials=9)
+    assert importances(study) == {}
+    assert "10 complete trials are needed" in render_study(result(study))
+    study.optimize(only_units_matter, n_trials=31)
+    found = importances(study)
+    assert max(found, key=found.__getitem__) == "units"
+    assert sum(found.values()) == pytest.approx(1)
+    tuned = result(study)
+    assert "PED-ANOVA" in render_study(tuned)
+    assert tuned.default_value is None
