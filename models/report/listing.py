@@ -49,7 +49,7 @@ def render_listing(models: Sequence[Listed], n_more: int = 0) -> Html:
         "Models · Shallop",
         element("header", element("h1", element("small", "Shallop"), "Models"),
                 element("p", "Every model kept, the newest first. Figures are of the sessions each "
-                        "was judged by at its time, with 95 % intervals; compare two models by "
+                        "was judged by at its time, with 95 % intervals; compare two models by "
                         "their reports, not across rows of different days.", cls="about gap")),
         element("main", element("section", *body)),
     )  # fmt: skip
@@ -73,7 +73,9 @@ def _row(one: Listed) -> list[Child]:
     return [
         element("span", name, element("small", info.name)),
         _badges(info.channels),
-        f"{info.created_at:%Y-%m-%d %H:%M} UTC",
+        element(
+            "span", f"{info.created_at:%Y-%m-%d}", element("small", f"{info.created_at:%H:%M} UTC")
+        ),
         *figures,
         "–" if coverage is None else f"{coverage:.1%}",
         element("span", verdict, failed),
