@@ -31,11 +31,11 @@ def render_study(tuned: Tuned) -> Html:
                     "whether it serves, the gate decides on sessions that no trial has seen.",
                     cls="lead"),
         ),
-        element("main", _trials(complete), _importances(tuned), _best(complete), _config(tuned)),
+        element("main", _trials(complete, tuned), _best(complete), _config(tuned)),
     )  # fmt: skip
 
 
-def _trials(complete: list[FrozenTrial]) -> Html:
+def _trials(complete: list[FrozenTrial], tuned: Tuned) -> Html:
     points = [(float(trial.number), trial.value or 0.0) for trial in complete]
     best, so_far = [], 0.0
     for number, value in points:
@@ -45,35 +45,44 @@ def _trials(complete: list[FrozenTrial]) -> Html:
         [Line("a trial", points, "s1", is_joined=False), Line("best so far", best, "s0")],
         x_name="trial", y_name=f"{MEASURE} on the latest training sessions", title="Trials",
     )  # fmt: skip
-    return section("trials", "How it went", element("div", chart, cls="plots"))
+    plots = element("div", chart, _importances(tuned), cls="plots")
+    return section("trials", "How it went", plots)
 
 
 def _importances(tuned: Tuned) -> Html:
     found = importances(tuned.study)
     if not found:
-        said = f"{MIN_IMPORTANCE} complete trials are needed to tell."
-        return section("importance", "What mattered", element("p", said, cls="about"))
+        said = f"What mattered: {MIN_IMPORTANCE} complete trials are needed to tell."
+        return element("p", said, cls="quiet")
     rows = [
         Row(name.replace("_", " "), share, share, share)
         for name, share in sorted(found.items(), key=lambda one: -one[1])
     ]
-    chart = interval_chart(rows, title="Importance", subtitle="share, PED-ANOVA")
-    return section("importance", "What mattered", element("div", chart, cls="plots"))
+    return interval_chart(rows, title="What mattered", subtitle="share, PED-ANOVA")
 
 
 def _best(complete: list[FrozenTrial]) -> Html:
     ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))[:_BEST_SHOWN]
     names = list(dict.fromkeys(name for trial in ranked for name in trial.params))
     rows: list[list[Child]] = [
-        [f"trial {trial.number}", f"{trial.value:.4f}",
-         *(f"{trial.params.get(name, '–')}" for name in names)]
+        [f"{trial.number}", f"{trial.value:.4f}",
+         *(_shown(trial.params.get(name)) for name in names)]
         for trial in ranked
     ]  # fmt: skip
-    head = ["", MEASURE, *(name.replace("_", " ") for name in names)]
+    head = ["trial", MEASURE, *(name.replace("_", " ") for name in names)]
     return section("best", "The best ones", table(head, rows, cls="figures"))
 
 
 def _config(tuned: Tuned) -> Html:
     values = asdict(tuned.config)
-    pairs = ((name.replace("_", " "), f"{value}") for name, value in values.items())
+    pairs = (
+        (name.replace("_", " "), ", ".join(map(str, value)) if name == "layers" else _shown(value))
+        for name, value in values.items()
+    )
     return section("config", "The best configuration", facts(pairs))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -86,16 +86,17 @@ def interval_chart(
     """
     step, left, note = 26.0, 196.0, 116.0
     height = _TOP + step * len(rows) + 30
-    high = max([row.high for row in rows] + [reference or 0.0, 1e-9])
-    high = ticks(0.0, high * 1.02)[-1]
-    high = high if high >= max(row.high for row in rows) else high + ticks(0.0, high)[1]
+    most = max([row.high for row in rows] + [reference or 0.0, 1e-9])
+    tick_step = ticks(0.0, most)[1]
+    high = tick_step * math.ceil(most / tick_step - 1e-9)
 
     def x_of(value: float) -> float:
         return left + max(0.0, value) / high * (_WIDTH - left - note)
 
     base = _TOP + step * len(rows)
     parts = []
-    for tick in ticks(0.0, high):
+    for number in range(round(high / tick_step) + 1):
+        tick = round(number * tick_step, 10)
         parts.append(_line(x_of(tick), _TOP, x_of(tick), base, "grid"))
         parts.append(_text(x_of(tick), base + 17, _shown(tick, False), "tick middle"))
     if reference is not None:

@@ -173,3 +173,12 @@ def test_interval_charts_name_every_row_and_survive_zeros():
     assert "&lt;none&gt;" in chart
     assert f"<title>{'x' * 60}</title>" in chart
     assert "nan" not in interval_chart([Row("all", 0.0, 0.0, 0.0)], title="t")
+
+
+@pytest.mark.parametrize("most", [1e-6, 0.05, 0.278, 0.3, 0.61, 0.999, 1.0, 7.3, 1234.5])
+def test_the_axis_of_intervals_reaches_beyond_every_bound(most: float):
+    chart = interval_chart([Row("a", most / 2, 0.0, most)], title="t")
+    grid = [float(x) for x in re.findall(r'class="grid" x1="([\d.]+)"', chart)]
+    (whisker,) = re.findall(r'class="whisker s0" x1="[\d.]+" y1="[\d.]+" x2="([\d.]+)"', chart)
+    assert 3 <= len(grid) <= 8
+    assert float(whisker) <= grid[-1] + 0.1
