@@ -25,7 +25,7 @@ def test_later_steps_do_not_change_earlier_states(untrained: SASRec):
     for length in range(1, 8):
         changed = steps.clone()
         changed[:, length:] = 39 - changed[:, length:]
-        assert torch.allclose(untrained(changed)[:, :length], whole[:, :length], atol=1e-6)
+        assert torch.allclose(untrained(changed)[:, :length], whole[:, :length], atol=1e-5)
         assert not torch.allclose(untrained(changed)[:, length], whole[:, length], atol=1e-3)
 
 
@@ -39,7 +39,7 @@ def test_padding_and_company_change_nothing(untrained: SASRec):
     lists = [[1, 2], [3, 4, 5, 6, 7, 8], [9, 10, 11]]
     together = untrained.states(Sessions.from_lists(lists, 40))
     alone = [untrained.states(Sessions.from_lists([one], 40)) for one in lists]
-    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 def test_states_are_those_of_each_prefix_and_long_sessions_keep_their_latest_steps(
@@ -49,7 +49,7 @@ def test_states_are_those_of_each_prefix_and_long_sessions_keep_their_latest_ste
     states = untrained.states(Sessions.from_lists([session], 40))
     for at in range(14):
         prefix = torch.tensor([session[max(0, at - 7) : at + 1]])
-        assert torch.allclose(states[at, :-1], untrained(prefix)[0, -1], atol=1e-6)
+        assert torch.allclose(states[at, :-1], untrained(prefix)[0, -1], atol=1e-5)
         assert states[at, -1] == session[at]
 
 
