@@ -19,7 +19,9 @@ from cli import (
     model,
     privacy,
     rejected,
+    reports,
     serving,
+    tune,
 )
 from cli.console import errors
 
@@ -55,6 +57,8 @@ app.command()(data.simulate)
 app.command()(model.refresh)
 app.command()(marts.marts)
 app.command()(model.evaluate)
+app.command()(tune.tune)
+model.registry_app.command("report")(reports.report)
 app.add_typer(model.registry_app, name="registry")
 app.command()(configuration.settings)
 app.command()(doctor.doctor)

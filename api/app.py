@@ -12,7 +12,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors, openapi, pages, protocols, recommend, segment_settings, status
+from api import errors, models, openapi, pages, protocols, recommend, segment_settings, status
 from api.access import Gate
 from api.collector import Collector
 from api.cors import Cors
@@ -66,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(status.router)
     app.include_router(segment_settings.router)
     pages.install(app)
+    app.include_router(models.router)
     errors.install(app)
     openapi.install(app, app.settings)
     return app

@@ -45,7 +45,7 @@ def candidate_model(
         Registry(store).upload(candidate.folder)
         shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
     context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
-    return dg.MaterializeResult(metadata=_metadata(candidate, store))
+    return dg.MaterializeResult(metadata=_metadata(candidate, store, settings))
 
 
 @dg.asset_check(asset=CANDIDATE_MODEL, name=GATE, blocking=True)
@@ -135,7 +135,9 @@ def _latest_candidate(instance: dg.DagsterInstance) -> tuple[str, str]:
     return str(metadata["model_name"].value), str(metadata["model_version"].value)
 
 
-def _metadata(candidate: "Candidate", store: ObjectStore) -> dict[str, Any]:
+def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) -> dict[str, Any]:
+    serving = settings.serving
+    host = "127.0.0.1" if serving.host == "0.0.0.0" else serving.host
     measures = ("recall@20", "mrr@20")
     lines = [f"| model | {' | '.join(measures)} |", "|---|---|---|"]
     for model, figures in candidate.metrics.items():
@@ -153,6 +155,12 @@ def _metadata(candidate: "Candidate", store: ObjectStore) -> dict[str, Any]:
         "events_per_second": training["events_per_second"],
         "train_seconds": training["train_seconds"],
         "device": training["device"],
+        "report": dg.MetadataValue.url(
+            f"http://{host}:{serving.port}/models/{candidate.version}/report"
+        ),
+        "report_file": dg.MetadataValue.path(
+            store.uri(layout.bundle_key(candidate.name, candidate.version, "report.html"))
+        ),
         "bundle": dg.MetadataValue.path(
             store.uri(layout.bundle_key(candidate.name, candidate.version))
         ),

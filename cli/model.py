@@ -75,7 +75,7 @@ def _show_refresh(result: "RefreshResult") -> None:
 @registry_app.command("list")
 def registry_list(json_: JsonOption = False) -> None:
     """Every model kept, newest first."""
-    with _registry() as registry:
+    with open_registry() as registry:
         versions = registry.versions()
     if json_:
         console.print_json(data=[_described(info) for info in versions])
@@ -103,8 +103,8 @@ def registry_show(
     name: Annotated[str, typer.Option(help="The model's name.")] = "gru4rec",
 ) -> None:
     """Manifest, metrics and checks of one model, as JSON."""
-    with _registry() as registry:
-        name, version = _resolved(registry, name, version)
+    with open_registry() as registry:
+        name, version = resolved(registry, name, version)
         shown = {
             "manifest": registry.manifest(name, version),
             "metrics": registry.metrics(name, version),
@@ -121,7 +121,7 @@ def registry_promote(
     force: Annotated[bool, typer.Option(help="Also a model that the gate refused.")] = False,
 ) -> None:
     """Make a kept model the champion; the app swaps within seconds."""
-    with _registry() as registry:
+    with open_registry() as registry:
         pointer = registry.promote(name, version, reason=reason, is_forced=force)
     console.print(f"champion is now {pointer.name} {pointer.version}")
 
@@ -129,7 +129,7 @@ def registry_promote(
 @registry_app.command("rollback")
 def registry_rollback() -> None:
     """Give the place back to the champion before; the app swaps within seconds."""
-    with _registry() as registry:
+    with open_registry() as registry:
         pointer = registry.rollback()
     console.print(f"champion is now {pointer.name} {pointer.version}")
 
@@ -188,7 +188,7 @@ def _bounds(interval: tuple[float, float] | None) -> str:
 
 
 @contextmanager
-def _registry() -> Iterator["Registry"]:
+def open_registry() -> Iterator["Registry"]:
     """The registry of the settings' store; its refusals end the command in a sentence."""
     from models.registry import (
         BundleCorrupt,
@@ -206,7 +206,7 @@ def _registry() -> Iterator["Registry"]:
         fail(f"{error}; `--force` promotes it all the same")
 
 
-def _resolved(registry: "Registry", name: str, version: str) -> tuple[str, str]:
+def resolved(registry: "Registry", name: str, version: str) -> tuple[str, str]:
     """Name and version of a model given by version or by channel."""
     if version in ("champion", "challenger", "shadow"):
         pointer = registry.pointer(version)

@@ -6,7 +6,7 @@ tables Parquet, the rest JSON; nothing is pickled, so a bundle cannot run code.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,6 +31,9 @@ FILES = (
     "model.safetensors", "config.json", "items.parquet", "fallbacks.parquet", "golden.json",
     "metrics.json", CHECKS,
 )  # fmt: skip
+EVALUATION = "evaluation.json"
+REPORT = "report.html"
+REPORT_FILES = (EVALUATION, REPORT)  # for people; a model serves without them
 
 _DETAILS = [
     pa.field("item_id", pa.string(), nullable=False),
@@ -175,6 +178,14 @@ def write_checks(folder: Path, checks: Sequence[Check]) -> None:
     _write_manifest(folder, manifest)
 
 
+def write_report_files(folder: Path, evaluation: Mapping[str, Any], report: str) -> None:
+    """Keep what people look at in a bundle, under its manifest's hashes as the rest."""
+    manifest = read_manifest(folder)
+    _write_json(folder / EVALUATION, evaluation)
+    (folder / REPORT).write_text(report, encoding="utf-8")
+    _write_manifest(folder, manifest)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, files not looked at. Raises BundleCorrupt."""
     return decode_manifest(_read(folder / MANIFEST), str(folder))
@@ -286,7 +297,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    files = {name: _sha256(folder / name) for name in FILES}
+    present = [name for name in REPORT_FILES if (folder / name).exists()]
+    files = {name: _sha256(folder / name) for name in (*FILES, *present)}
     _write_json(folder / MANIFEST, replace(manifest, files=files))
 
 

@@ -32,9 +32,12 @@ from models.dataset import (
     temporal_split,
 )
 from models.evaluation import Ranker, evaluate
+from models.evidence import appraise_split
 from models.gate import judge
 from models.item_knn import ItemKNN
 from models.popularity import Popularity
+from models.report.listing import summary_of
+from models.report.page import write_report
 from models.scorer import SessionScorer, golden_sessions
 from models.training import EpochReport, Trained, train
 from warehouse.settings import TrainingSettings
@@ -92,13 +95,16 @@ def build_candidate(
     trained = _train(
         split.train, config, training, progress, _checkpoint(checkpoints, "holdout", training)
     )
-    details = _evaluated(split, trained, training)
+    rankers = _rankers(split, trained)
+    details = _evaluated(split, rankers, training)
+    evaluation = appraise_split(rankers, split, steps, items, seed=training.seed)
     catalogue, sessions = split.catalogue, split.train
     if training.refit:
         catalogue, sessions = _everything(all_steps, training)
         trained = _train(
             sessions, config, training, progress, _checkpoint(checkpoints, "refit", training)
         )
+    details["summary"] = summary_of(evaluation)
     details["training"] = {
         "n_sessions": len(sessions), "n_steps": sessions.n_steps, "n_items": len(catalogue),
         "is_refit": training.refit, **asdict(trained.log),
@@ -109,6 +115,7 @@ def build_candidate(
     write_bundle(content, written)
     checks = judge(details, written)
     write_checks(written, checks)
+    write_report(written, evaluation)
     return Candidate(
         written, content.manifest.name, content.manifest.version, details["models"], details, checks
     )
@@ -156,13 +163,19 @@ def _checkpoint(folder: Path | None, name: str, training: TrainingSettings) -> C
     return Checkpoint(folder / f"{name}.safetensors", training.checkpoint_seconds)
 
 
-def _evaluated(split: Split, trained: Trained, training: TrainingSettings) -> dict[str, Any]:
-    """Figures of the model and the baselines on the hold-out, and what that was."""
-    rankers: dict[str, Ranker] = {
+def _rankers(split: Split, trained: Trained) -> dict[str, Ranker]:
+    """The model and the baselines, all of the same training data."""
+    return {
         "gru4rec": trained.model,
         "popularity": Popularity(split.train),
         "item-knn": ItemKNN(split.train),
     }
+
+
+def _evaluated(
+    split: Split, rankers: dict[str, Ranker], training: TrainingSettings
+) -> dict[str, Any]:
+    """Figures of the model and the baselines on the hold-out, and what that was."""
     return {
         "models": {name: evaluate(ranker, split.holdout) for name, ranker in rankers.items()},
         "holdout": {

@@ -91,13 +91,15 @@ class Sessions:
 class Steps:
     """Steps as read, ordered by session, then time, then their order in the source.
 
-    `session`, `item` and `time_us` (UTC microseconds since 1970) are (n_steps,); `item` points into
-    `item_ids`, which stand in order of first appearance in the source.
+    `session`, `item`, `time_us` (UTC microseconds since 1970) and `row` (of the table read) are
+    (n_steps,); `item` points into `item_ids`, which stand in order of first appearance in the
+    source.
     """
 
     session: Ints
     item: Ints
     time_us: Ints
+    row: Ints
     item_ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -112,8 +114,10 @@ class Steps:
                 f"training_steps should have columns {expected.names}, it has: {table.schema.names}"
             )
         by = [("session_id", "ascending"), ("occurred_at", "ascending"), ("step", "ascending")]
-        table = table.sort_by(by)
-        return _encoded(table["session_id"], table["item_id"], table["occurred_at"], "us")
+        order = pc.sort_indices(table, sort_keys=by)
+        table = table.take(order)
+        steps = _encoded(table["session_id"], table["item_id"], table["occurred_at"], "us")
+        return replace(steps, row=order.to_numpy().astype(np.int64)[steps.row])
 
     @classmethod
     def from_split_file(cls, path: Path) -> "Steps":
@@ -151,8 +155,9 @@ class Steps:
     def keep(self, mask: Mask) -> "Steps":
         """The rows where `mask` is true."""
         return replace(
-            self, session=self.session[mask], item=self.item[mask], time_us=self.time_us[mask]
-        )
+            self, session=self.session[mask], item=self.item[mask], time_us=self.time_us[mask],
+            row=self.row[mask],
+        )  # fmt: skip
 
     def collapsed(self) -> "Steps":
         """Without steps that repeat the item just before them in their session."""
@@ -185,14 +190,21 @@ class Steps:
         Every item must be in `catalogue`; see `known_to`.
         """
         codes = self._codes(catalogue)
-        first, row_session = self.starts()
-        order = np.argsort(self.time_us[first], kind="stable")
-        lengths = np.bincount(row_session, minlength=len(first))
+        order = self._oldest_first()
+        lengths = np.bincount(self.starts()[1], minlength=len(order))
+        offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
+        item_idx = codes[self.item[self.session_rows()]].astype(np.int32)
+        return Sessions(item_idx, offsets, len(catalogue))
+
+    def session_rows(self) -> Ints:
+        """The row here of each step of `sessions`, (n_steps,)."""
+        order = self._oldest_first()
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        rows = np.argsort(rank[row_session], kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
-        return Sessions(codes[self.item[rows]].astype(np.int32), offsets, len(catalogue))
+        return np.argsort(rank[self.starts()[1]], kind="stable")
+
+    def _oldest_first(self) -> Ints:
+        return np.argsort(self.time_us[self.starts()[0]], kind="stable")
 
     def known_to(self, catalogue: Catalogue) -> tuple["Steps", int]:
         """The steps whose item is in `catalogue`, and how many others were left out."""
@@ -209,12 +221,14 @@ class Split:
     """Sessions before the cut to learn from, later ones to judge by.
 
     `n_unseen` counts hold-out steps left out because training does not know their item.
-    `train_until` is the last step trained on, `holdout_from` the first one judged by.
+    `train_until` is the last step trained on, `holdout_from` the first one judged by;
+    `holdout_steps` are what `holdout` was made of.
     """
 
     catalogue: Catalogue
     train: Sessions
     holdout: Sessions
+    holdout_steps: Steps
     cut_at: datetime
     train_until: datetime
     holdout_from: datetime
@@ -260,6 +274,7 @@ def temporal_split(
         catalogue=catalogue,
         train=train.sessions(catalogue),
         holdout=holdout.sessions(catalogue),
+        holdout_steps=holdout,
         cut_at=_moment(cut_us),
         train_until=_moment(int(train.time_us.max())),
         holdout_from=_moment(int(holdout.time_us.min())),
@@ -288,7 +303,7 @@ def _encoded(session: pa.ChunkedArray, item: pa.ChunkedArray, time: pa.ChunkedAr
     rows = np.lexsort((time_us, row_session))
     item_ids = tuple(items.dictionary.cast(pa.string()).to_pylist())
     row_item = items.indices.to_numpy().astype(np.int64)
-    return Steps(row_session[rows], row_item[rows], time_us[rows], item_ids)
+    return Steps(row_session[rows], row_item[rows], time_us[rows], rows, item_ids)
 
 
 def _moment(time_us: int) -> datetime:

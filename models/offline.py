@@ -17,10 +17,11 @@ from models.evaluation import Ranker, Ranks, figures_of, rank_targets
 from models.fusion import Fusion, Parts, Weights, choose_weights
 from models.intervals import intervals
 from models.rivals import RIVALS
+from models.sasrec import train_sasrec
 from models.training import EpochReport, Trained, TrainingDiverged, train
 from warehouse.snapshot import SchemaMismatch
 
-MODELS = ("gru4rec", "fusion", *RIVALS)
+MODELS = ("gru4rec", "fusion", "sasrec", *RIVALS)
 COMPANIONS = ("vmis-knn", "sequential-rules")  # what `fusion` adds to GRU4Rec
 VALIDATION_SHARE = 0.1  # of the training sessions, the latest: what `fusion` is weighted by
 _WITH_INTERVAL = ("recall@20", "mrr@20")
@@ -62,7 +63,10 @@ def evaluate_files(
             checkpoint=checkpoint,
         )  # fmt: skip
         started = time.perf_counter()
-        ranker, log = _ranker(model, sessions, train_file, learn)
+        if model == "sasrec":
+            ranker, log = _sasrec(sessions, device, seed, threads)
+        else:
+            ranker, log = _ranker(model, sessions, train_file, learn)
         seconds = time.perf_counter() - started
         ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
@@ -113,6 +117,18 @@ def _ranker(
     if weights is None:
         return trained.model, log
     return Fusion(_parts(trained, sessions), weights), {**log, "weights": weights}
+
+
+def _sasrec(
+    sessions: Sessions, device: str, seed: int, threads: int
+) -> tuple[Ranker, dict[str, Any]]:
+    """SASRec with its own defaults, and what to report of its training."""
+    losses: list[float] = []
+    model = train_sasrec(
+        sessions, device=device, seed=seed, threads=threads,
+        progress=lambda _, loss: losses.append(loss),
+    )  # fmt: skip
+    return model, {"losses": losses, "config": asdict(model.config)}
 
 
 def _fusion_weights(train_file: Path, learn: Callable[[Sessions], Trained]) -> Weights:

@@ -20,6 +20,7 @@ from models.bundle import (
     FILES,
     MANIFEST,
     NAME,
+    REPORT,
     BundleCorrupt,
     Manifest,
     decode_manifest,
@@ -41,7 +42,7 @@ __all__ = [
 ]  # fmt: skip
 
 _EARLIER_KEPT = 50
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class NoChampionModel(RuntimeError):
@@ -251,6 +252,12 @@ class Registry:
         """The gate's verdict. Raises UnknownModel."""
         return self._json(name, version, CHECKS)  # type: ignore[no-any-return]
 
+    def report(self, name: str, version: str) -> bytes:
+        """The model's report, as HTML. Raises UnknownModel, also where it was made without one."""
+        if REPORT not in self._manifest(name, version).files:
+            raise UnknownModel(f"this model was made without a report: `{name} {version}`")
+        return self._file(name, version, REPORT)
+
     def _described(self, name: str, version: str, channels: list[str]) -> BundleInfo:
         manifest = self._manifest(name, version)
         metrics = self.metrics(name, version).get("models", {}).get(NAME, {})
@@ -292,6 +299,7 @@ def _word(value: str) -> str:
     """A name, version or channel that is safe in a path. Raises UnknownModel."""
     if not _WORD.fullmatch(value):
         raise UnknownModel(
-            f"a model's name, version or channel has letters, digits, `.`, `_` and `-`: `{value}`"
+            f"a model's name, version or channel has up to 128 letters, digits, `.`, `_` and `-`: "
+            f"`{value[:150]}`"
         )
     return value

@@ -19,12 +19,16 @@ __all__ = ["EpochReport", "Trained", "TrainingDiverged", "TrainingLog", "train"]
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch as it ended; `loss` is the mean over predictions."""
+    """An epoch as it ended; `loss` is the mean over predictions.
+
+    `model` is as it was then, on its device; training goes on to change it.
+    """
 
     epoch: int
     n_epochs: int
     loss: float
     events_per_second: float
+    model: GRU4Rec
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,12 @@ def _epochs(
             checkpoint.save(trainer)
         if progress:
             progress(
-                EpochReport(trainer.epoch, trainer.config.n_epochs, trainer.losses[-1], rates[-1])
+                EpochReport(
+                    trainer.epoch,
+                    trainer.config.n_epochs,
+                    trainer.losses[-1],
+                    rates[-1],
+                    trainer.trained_model,
+                )  # fmt: skip
             )
     return rates

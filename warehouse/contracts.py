@@ -88,7 +88,8 @@ REJECTED_SCHEMA = pa.schema(
 )
 
 # Marts, as exported for training and serving. One row of `training_steps` is one step of a
-# session: repeats of an item are collapsed, `step` counts from 0 in time order.
+# session: repeats of an item are collapsed, `step` counts from 0 in time order, `outcome` is the
+# most that the session does with the item from there on (viewed, put into the cart, bought).
 MART_SCHEMAS = {
     "training_steps": pa.schema(
         [
@@ -97,6 +98,7 @@ MART_SCHEMAS = {
             pa.field("item_id", pa.string()),
             pa.field("event_name", pa.string()),
             pa.field("occurred_at", _UTC),
+            pa.field("outcome", pa.string()),
         ]
     ),
     "items": pa.schema(
@@ -133,3 +135,6 @@ MART_SCHEMAS = {
         ]
     ),
 }
+
+# Columns that snapshots of before may lack; they are read as null.
+MART_COLUMNS_ADDED = {"training_steps": ("outcome",)}

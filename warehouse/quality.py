@@ -127,6 +127,7 @@ _MARTS = {
             "item_id": _text(),
             "event_name": _text(Check.isin(STEP_EVENT_NAMES)),
             "occurred_at": Column(_UTC),
+            "outcome": _optional(pl.String, Check.isin(STEP_EVENT_NAMES)),
         },
         key=["session_id", "step"],
     ),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse import layout
-from warehouse.contracts import MART_SCHEMAS
+from warehouse.contracts import MART_COLUMNS_ADDED, MART_SCHEMAS
 from warehouse.store import ObjectNotFound, ObjectStore, sha256
 
 
@@ -86,6 +86,11 @@ def read_mart(store: ObjectStore, snapshot_id: str, mart: str) -> pa.Table:
 
 def _checked(mart: str, table: pa.Table) -> pa.Table:
     expected = MART_SCHEMAS[mart]
+    for name in MART_COLUMNS_ADDED.get(mart, ()):
+        if name not in table.schema.names:
+            field = expected.field(name)
+            nothing = pa.nulls(table.num_rows, field.type)
+            table = table.add_column(expected.get_field_index(name), field, nothing)
     if table.schema.names != expected.names:
         raise SchemaMismatch(
             f"mart `{mart}` should have columns {expected.names}, it has: {table.schema.names}"

@@ -97,6 +97,21 @@ def test_a_good_model_is_promoted(story: Story) -> None:
     assert set(result.metrics) == {"gru4rec", "popularity", "item-knn"}
 
 
+def test_a_model_has_a_report_that_dagster_links_to(story: Story) -> None:
+    version = str(story.good.model_version)
+    report = Registry(open_store(story.settings)).report("gru4rec", version)
+    assert version.encode() in report
+    # What became of each item comes all the way from the events.
+    assert b"put into the cart" in report or b"all are looked at" in report
+    with open_instance(story.settings) as instance:
+        found = instance.fetch_materializations(dg.AssetKey("candidate_model"), limit=10).records
+    urls = [
+        one.asset_materialization.metadata["report"].value
+        for one in found if one.asset_materialization
+    ]  # fmt: skip
+    assert f"http://127.0.0.1:8000/models/{version}/report" in urls
+
+
 def test_progress_names_every_step(story: Story) -> None:
     assert [one.step for one in story.progress if one.state == "done"][:3] == [
         "raw/events", "dbt_models", "mart_snapshot",

@@ -87,10 +87,10 @@ def test_replay_of_a_damaged_file_says_so(run: Run, tmp_path: Path) -> None:
 
 
 def test_evaluate_names_an_unknown_model_and_those_there_are(run: Run, tmp_path: Path) -> None:
-    result = run("evaluate", "--train", "a", "--test", "b", "--model", "sasrec")
+    result = run("evaluate", "--train", "a", "--test", "b", "--model", "bert4rec")
     assert result.exit_code == 2
     assert "`item-knn`" in result.output
-    assert "`sasrec`" in result.output
+    assert "`bert4rec`" in result.output
 
 
 def test_doctor_on_a_fresh_machine_finds_nothing_wrong(run: Run) -> None:

@@ -6,7 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import FILES, MANIFEST, BundleCorrupt, _sha256, read_bundle, write_bundle
+from models.bundle import (
+    FILES,
+    MANIFEST,
+    REPORT_FILES,
+    BundleCorrupt,
+    _sha256,
+    read_bundle,
+    write_bundle,
+)
 from models.candidate import Candidate
 from models.scorer import SessionScorer
 
@@ -20,11 +28,13 @@ def resigned(bundle: Path, file: str) -> None:
 
 def test_holds_what_was_written(candidate: Candidate):
     content = read_bundle(candidate.folder)
-    assert {file.name for file in candidate.folder.iterdir()} == {*FILES, MANIFEST}
+    assert {file.name for file in candidate.folder.iterdir()} == {
+        *FILES, *REPORT_FILES, MANIFEST,
+    }  # fmt: skip
     assert content.manifest.version == candidate.version == candidate.folder.name
     assert content.manifest.seed == 42
     assert content.manifest.code_version
-    assert set(content.manifest.files) == set(FILES)
+    assert set(content.manifest.files) == {*FILES, *REPORT_FILES}
     assert [item.item_id for item, _ in content.fallbacks][:2] == ["item-0", "item-1"]
     assert content.checks == candidate.checks
     assert content.metrics["models"] == candidate.metrics

@@ -143,6 +143,7 @@ def test_no_training_step_of_real_events_lies_in_the_hold_out(shop_data: Path, t
     columns = [
         pc.cast(table["SessionId"], pa.string()), pa.array(range(n_steps), pa.int32()),
         table["ItemId"], pa.array(["view_item"] * n_steps), time,
+        pa.nulls(n_steps, pa.string()),
     ]  # fmt: skip
     made = build_candidate(
         pa.table(columns, schema=MART_SCHEMAS["training_steps"]),

@@ -137,7 +137,7 @@ def test_training_steps_are_those_of_the_definition(shop: Any, events: list[Even
     found = defaultdict(list)
     for one in shop.mart("second", "training_steps").to_pylist():
         found[one["session_id"]].append(
-            (one["step"], one["item_id"], one["event_name"], one["occurred_at"])
+            (one["step"], one["item_id"], one["event_name"], one["occurred_at"], one["outcome"])
         )
     assert Counter(tuple(steps) for steps in found.values()) == expected
 
@@ -223,13 +223,20 @@ def sessions_of(events: list[Event]) -> list[list[Event]]:
     return sessions
 
 
-def steps_of(session: list[Event]) -> tuple[tuple[int, str, str, datetime], ...]:
+def steps_of(session: list[Event]) -> tuple[tuple[int, str, str, datetime, str], ...]:
     """Steps of one session: step events, item by item, adjacent repeats once."""
-    steps: list[tuple[int, str, str, datetime]] = []
-    for one in session:
-        for thing in one["items"] if one["event_name"] in STEP_EVENT_NAMES else []:
-            if thing["item_id"] and not (steps and steps[-1][1] == thing["item_id"]):
-                steps.append((len(steps), thing["item_id"], one["event_name"], one["occurred_at"]))
+    happened = [
+        (thing["item_id"], one["event_name"], one["occurred_at"])
+        for one in session
+        for thing in (one["items"] if one["event_name"] in STEP_EVENT_NAMES else [])
+        if thing["item_id"]
+    ]
+    steps: list[tuple[int, str, str, datetime, str]] = []
+    for at, (item_id, event_name, occurred_at) in enumerate(happened):
+        if not (steps and steps[-1][1] == item_id):
+            later = [name for other, name, _ in happened[at:] if other == item_id]
+            outcome = max(later, key=STEP_EVENT_NAMES.index)  # view, cart, purchase
+            steps.append((len(steps), item_id, event_name, occurred_at, outcome))
     return tuple(steps)
 
 

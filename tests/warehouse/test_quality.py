@@ -1,13 +1,18 @@
 """What the data checks find wrong, and that they find nothing in good data."""
 
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from warehouse import layout, snapshot
 from warehouse.contracts import MART_SCHEMAS, RAW_EVENT_SCHEMA
 from warehouse.quality import Failure, check_mart, check_raw_events
+from warehouse.settings import Settings
+from warehouse.store import open_store
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 EARLIER = datetime(2025, 12, 31, tzinfo=UTC)
@@ -15,6 +20,7 @@ EARLIER = datetime(2025, 12, 31, tzinfo=UTC)
 GOOD: dict[str, dict[str, Any]] = {
     "training_steps": {
         "session_id": "s", "step": 0, "item_id": "a", "event_name": "view_item", "occurred_at": AT,
+        "outcome": "purchase",
     },
     "items": {
         "item_id": "a", "title": None, "category": None, "price": None, "n_views": 1, "n_carts": 0,
@@ -44,6 +50,7 @@ def test_good_and_empty_marts_pass(mart: str) -> None:
     ("mart", "change", "failure"),
     [
         ("training_steps", {"event_name": "page_view"}, ("event_name", "isin")),
+        ("training_steps", {"outcome": "page_view"}, ("outcome", "isin")),
         ("training_steps", {"item_id": None}, ("item_id", "not_nullable")),
         ("training_steps", {"item_id": ""}, ("item_id", "str_length")),
         ("training_steps", {"step": -1}, ("step", "greater_than_or_equal_to(0)")),
@@ -132,3 +139,16 @@ def test_a_bad_raw_event_is_named(fields: dict[str, Any], failure: tuple[str, st
 def test_a_missing_raw_column_is_named() -> None:
     table = raw().drop_columns(["received_at"])
     assert check_raw_events(table) == [Failure("received_at", "column_in_contract", 1, ())]
+
+
+def test_a_snapshot_of_before_reads_with_the_added_columns_empty(settings: Settings) -> None:
+    store = open_store(settings)
+    table = pa.Table.from_pylist(
+        [GOOD["training_steps"]], schema=MART_SCHEMAS["training_steps"]
+    ).drop_columns("outcome")
+    data = BytesIO()
+    pq.write_table(table, data)
+    store.put(layout.mart_key("old", "training_steps"), data.getvalue())
+    read = snapshot.read_mart(store, "old", "training_steps")
+    assert read.schema.equals(MART_SCHEMAS["training_steps"])
+    assert read["outcome"].to_pylist() == [None]

@@ -6,7 +6,15 @@ with steps as (
         *,
         lag(item_id) over (
             partition by session_id order by occurred_at, event_id, item_number
-        ) as previous_item_id
+        ) as previous_item_id,
+        -- Repeats hide what became of an item, so it is looked up before they collapse.
+        max(
+            case event_name when 'purchase' then 3 when 'add_to_cart' then 2 else 1 end
+        ) over (
+            partition by session_id, item_id
+            order by occurred_at, event_id, item_number
+            rows between current row and unbounded following
+        ) as outcome
     from {{ ref('int_event_items') }}
     where event_name in {{ step_event_names() }}
 
@@ -33,7 +41,8 @@ numbered as (
         )::integer as step,
         item_id,
         event_name,
-        occurred_at
+        occurred_at,
+        ['view_item', 'add_to_cart', 'purchase'][outcome] as outcome
     from collapsed
 
 )
