@@ -1,5 +1,6 @@
 """GET /recommend: the request as it is spelled in the query string. A bare ASGI endpoint."""
 
+import math
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -42,6 +43,8 @@ def parse(query: bytes, settings: ServingSettings) -> RecommendRequest:
         exclude=_listed(values, "exclude"),
         category=_text(values, "category"),
         placement=_text(values, "placement"),
+        price_min=_price(values, "price_min"),
+        price_max=_price(values, "price_max"),
     )
     if request.session is None and request.item is None and request.items is None:
         raise Refused(
@@ -103,6 +106,25 @@ def _check_length(name: str, value: str) -> None:
             f"`{name}` may have {MAX_ID_LENGTH} characters, it has {len(value)}: `{shown(value)}`",
             field=name,
         )
+
+
+def _price(values: dict[str, list[str]], name: str) -> float | None:
+    text = _text(values, name)
+    if text is None:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise Refused(
+            422,
+            "invalid_price",
+            f"`{name}` must be a price, 0 or more: `{shown(text)}`",
+            field=name,
+            remedy=f"send {name}=19.90, in the currency of the catalogue, or leave it out",
+        )
+    return price
 
 
 def _k(values: dict[str, list[str]], settings: ServingSettings) -> int:

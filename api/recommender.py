@@ -36,6 +36,12 @@ _MESSAGES: dict[FallbackReason, str] = {
     "these follow the items of the request alone",
 }
 POPULARITY = "popularity"
+# Why an item is recommended, by the part of the model that speaks most for it; of the latest item.
+_REASONS = {
+    "gru4rec": "shoppers who viewed {} next looked at this",
+    "vmis-knn": "in sessions like this one with {} shoppers looked at this too",
+    "sequential-rules": "often looked at soon after {}",
+}
 
 
 class RecommendedItem(msgspec.Struct):
@@ -82,6 +88,8 @@ class RecommendRequest:
     exclude: list[str]
     category: str | None
     placement: str | None
+    price_min: float | None = None
+    price_max: float | None = None
 
 
 class Recommender:
@@ -163,7 +171,10 @@ def _from_champion(
     trouble: FallbackReason | None,
 ) -> RecommendReply:
     scorer = champion.scorer
-    ranking = scorer.recommend(steps, request.k, exclude=excluded, category=request.category)
+    ranking = scorer.recommend(
+        steps, request.k, exclude=excluded, category=request.category,
+        price_min=request.price_min, price_max=request.price_max,
+    )  # fmt: skip
     if trouble is None and ranking.n_known == 0:
         trouble = "unknown_items"
     return RecommendReply(
@@ -183,10 +194,9 @@ def _described(
 ) -> list[RecommendedItem]:
     scorer = champion.scorer
     popular = _popular_reason(category)
-    because = popular
     last = next((item for item_id in reversed(steps) if (item := scorer.item(item_id))), None)
-    if last is not None:
-        because = f"shoppers who viewed {last.title or last.item_id} next looked at this"
+    because = _REASONS if last is not None else {}
+    name = (last.title or last.item_id) if last else ""
     items = []
     for rank, ranked in enumerate(ranking.items, start=1):
         item = scorer.item(ranked.item_id)
@@ -199,7 +209,7 @@ def _described(
                 ranked.score,
                 rank,
                 ranked.source,
-                popular if ranked.source == POPULARITY else because,
+                because[ranked.source].format(name) if ranked.source in because else popular,
             )
         )
     return items
@@ -209,7 +219,9 @@ def _from_catalogue(
     catalogue: Catalogue, request: RecommendRequest, excluded: set[str]
 ) -> RecommendReply:
     reason = _popular_reason(request.category)
-    popular = catalogue.popular(request.k, excluded, request.category)
+    popular = catalogue.popular(
+        request.k, excluded, request.category, request.price_min, request.price_max
+    )
     return RecommendReply(
         recommendation_id=str(uuid4()),
         session=request.session,

@@ -11,6 +11,7 @@ CHANNELS = f"{MODELS}/channels"
 REPORTS = "reports"
 
 CHAMPION = "champion"
+REFUSED = "refused"  # the candidate that the gate refused last
 
 
 def raw_key(
