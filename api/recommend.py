@@ -6,9 +6,10 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope
 
+from api.batching import Batcher
 from api.errors import Refused, shown
 from api.front import Reply
-from api.recommender import Recommender, RecommendRequest
+from api.recommender import Recommender, RecommendReply, RecommendRequest
 from warehouse.settings import ServingSettings
 
 PATH = "/recommend"
@@ -24,12 +25,14 @@ class RecommendEndpoint:
     method = "GET"
 
     def __init__(self, recommender: Recommender, settings: ServingSettings) -> None:
-        self._recommender = recommender
+        self._batcher: Batcher[RecommendRequest, RecommendReply] = Batcher(
+            recommender.recommend_each
+        )
         self._settings = settings
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         request = parse(scope["query_string"], self._settings)
-        return Reply(200, _encode(self._recommender.recommend(request)))
+        return Reply(200, _encode(await self._batcher.ask(request)))
 
 
 def parse(query: bytes, settings: ServingSettings) -> RecommendRequest:

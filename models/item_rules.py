@@ -14,7 +14,7 @@ from torch import Tensor
 from models.dataset import Sessions
 from models.prefixes import current_items
 from models.ragged import Ints, Ragged
-from models.sparse import Floats, SparseScores
+from models.sparse import Floats, SparseRanker, SparseScores
 
 _MAX_STEPS = 200  # between two items of a session that are associated
 
@@ -34,7 +34,7 @@ class RuleIndex:
         return cls(Ragged.grouped(pairs // n_items, pairs % n_items, n_items).compact(), weights)
 
 
-class ItemRules:
+class ItemRules(SparseRanker):
     """Ranks items by the weight of a rule from the session's latest item to them."""
 
     def __init__(self, index: RuleIndex) -> None:
@@ -47,10 +47,6 @@ class ItemRules:
     def states(self, sessions: Sessions) -> Tensor:
         """The current item, (n_predictions,), int64."""
         return current_items(sessions)
-
-    def scores(self, states: Tensor) -> Tensor:
-        """Weight of each item's rule, 0 without one, -inf for the current item itself."""
-        return self.sparse_scores(states).dense()
 
     def sparse_scores(self, states: Tensor) -> SparseScores:
         """Weights of the rules that there are; the current item is masked."""

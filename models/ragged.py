@@ -31,10 +31,14 @@ class Ragged:
         """Values in each list, (n_lists,)."""
         return self.bounds[1:].astype(np.int64) - self.bounds[:-1]
 
+    def lengths_of(self, lists: Ints) -> Ints:
+        """Values in each of `lists`, in their shape."""
+        return self.bounds[lists + 1].astype(np.int64) - self.bounds[lists]
+
     def entries(self, lists: Ints) -> tuple[Ints, Ints]:
         """Places in `values` of all of `lists`, and which of `lists` each belongs to."""
         starts = self.bounds[lists].astype(np.int64)
-        counts = self.bounds[lists + 1] - starts
+        counts = self.lengths_of(lists)
         owner = np.repeat(np.arange(len(lists)), counts)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         return starts[owner] + within, owner

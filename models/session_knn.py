@@ -22,7 +22,7 @@ from torch import Tensor
 from models.dataset import Sessions
 from models.prefixes import prefixes
 from models.ragged import Ints, Ragged
-from models.sparse import Floats, SparseScores
+from models.sparse import Floats, SparseRanker, SparseScores
 
 _ENTRIES_AT_ONCE = 2_000_000  # bounds memory: about 200 MB
 _SCORES_AT_ONCE = 200_000  # up to here adding up over the catalogue is faster than sorting votes
@@ -79,7 +79,7 @@ class SessionIndex:
         )
 
 
-class SessionKNN:
+class SessionKNN(SparseRanker):
     """Ranks items by the votes of similar sessions of `train`, which may be an index of them."""
 
     def __init__(self, train: Sessions | SessionIndex, config: SessionKNNConfig = VMIS_KNN) -> None:
@@ -95,10 +95,6 @@ class SessionKNN:
         """Latest steps, the current one first, -1 where there are none, (n_predictions, steps)."""
         return prefixes(sessions, self.config.last_steps)
 
-    def scores(self, states: Tensor) -> Tensor:
-        """Votes for every item, 0 without any, -inf for the current one, (R, N), float64."""
-        return self.sparse_scores(states).dense()
-
     def sparse_scores(self, states: Tensor) -> SparseScores:
         """Votes for the items that have any; the current one is masked."""
         steps = states.numpy()
@@ -110,7 +106,7 @@ class SessionKNN:
         return SparseScores.of(row, item, votes, steps[:, 0], self.n_items)
 
     def _blocks(self, steps: Ints) -> Iterator[slice]:
-        n_entries = np.where(steps >= 0, self._sessions_of.lengths[steps], 0).sum(1)
+        n_entries = np.where(steps >= 0, self._sessions_of.lengths_of(steps), 0).sum(1)
         block = np.cumsum(n_entries) // _ENTRIES_AT_ONCE
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):

@@ -4,8 +4,8 @@ Votes of neighbours and rules concern some hundred items of a catalogue of tens 
 others score 0. R predictions, N items, S scores that are not 0 by definition.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +45,13 @@ class SparseScores:
         return torch.from_numpy(scores)
 
 
-@runtime_checkable
-class SparseRanker(Protocol):
+class SparseRanker(ABC):
     """A ranker whose scores are 0 but for few items."""
 
+    @abstractmethod
     def sparse_scores(self, states: Tensor) -> SparseScores:
-        """What `scores` gives, without the zeros."""
+        """Scores of the items that have one, the current item masked."""
+
+    def scores(self, states: Tensor) -> Tensor:
+        """Score of every item, 0 without one, -inf for the current item, (R, N), float64."""
+        return self.sparse_scores(states).dense()
