@@ -94,7 +94,7 @@ class Collector:
     async def keep(self, decoded: Decoded) -> None:
         """Return once a request's events are durable, and counted. Raises Refused (503)."""
         await self._append(decoded)
-        self.metrics.events_accepted.labels(decoded.source).inc(len(decoded.events))
+        self.metrics.count_accepted(decoded.source, len(decoded.events))
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 

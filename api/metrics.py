@@ -23,6 +23,7 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._accepted_of: dict[str, Counter] = {}
         self.events_accepted = Counter(
             "shallop_events_accepted", "Events made durable and acknowledged, by protocol.",
             ["source"], registry=registry,
@@ -72,6 +73,13 @@ class Metrics:
             "shallop_model_age_seconds", "Time since the serving model was made; NaN without one.",
             registry=registry,
         )  # fmt: skip
+
+    def count_accepted(self, source: str, n_events: int) -> None:
+        """Count events made durable."""
+        found = self._accepted_of.get(source)
+        if found is None:
+            found = self._accepted_of[source] = self.events_accepted.labels(source)
+        found.inc(n_events)
 
     def observe_request(self, path: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; `path` is a route, never what a client made up."""

@@ -27,7 +27,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
-class EventItem(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class EventItem(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """One item of an event; `price` in the event's `currency`, `index` in a list from 0."""
 
     item_id: _ItemId | None = None
@@ -38,29 +38,32 @@ class EventItem(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     index: _Count | None = None
 
 
-class Event(msgspec.Struct, gc=False):
-    """One accepted event, as the outbox and raw keep it. Times are UTC, `extra` is JSON text."""
+class Event(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
+    """One accepted event, as the outbox and raw keep it. Times are UTC, `extra` is JSON text.
+
+    As JSON a field without a value is left out: half of an event's text would be such fields.
+    """
 
     event_id: str
     event_name: str
     occurred_at: datetime
     received_at: datetime
-    visitor_id: str | None
-    user_id: str | None
-    session_id: str | None
-    items: list[EventItem] | None
-    item_list_id: str | None
-    recommendation_id: str | None
-    value: float | None
-    currency: str | None
-    page_url: str | None
-    referrer: str | None
-    user_agent: str | None
-    ip_prefix: str | None
-    consent: str | None
-    source: str | None
+    visitor_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    items: list[EventItem] | None = None
+    item_list_id: str | None = None
+    recommendation_id: str | None = None
+    value: float | None = None
+    currency: str | None = None
+    page_url: str | None = None
+    referrer: str | None = None
+    user_agent: str | None = None
+    ip_prefix: str | None = None
+    consent: str | None = None
+    source: str | None = None
     schema_version: int
-    extra: str | None
+    extra: str | None = None
 
 
 class SentEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True):

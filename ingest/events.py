@@ -8,7 +8,7 @@ JSON in `extra`.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -50,7 +50,7 @@ class Rejection(msgspec.Struct):
     reason: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Decoded:
     """What became of a request's events; of a rejected one its original bytes are kept.
 
@@ -131,7 +131,7 @@ def on_behalf_of(context: Context, ip: Any) -> Context:
     """The context of an event that a server sent for the visitor at this address."""
     if not (isinstance(ip, str) and ip):
         return context
-    return replace(
+    return msgspec.structs.replace(
         context, ip_prefix=truncated_address(ip) if context.limits.keep_ip_prefix else None
     )
 

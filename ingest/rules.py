@@ -4,14 +4,13 @@ Every message names the field, what it must be, and ends with what was sent.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from ingest.contract import Event, SentEvent
+from ingest.contract import Event, EventItem, SentEvent
 from warehouse.contracts import EVENT_NAMES, EVENT_SCHEMA_VERSION, ITEM_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -67,8 +66,7 @@ class InvalidEvent(ValueError):
         self.message = message
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, gc=False):
     """What a request adds to each of its events, and the limits that they must keep."""
 
     limits: IngestSettings
@@ -96,12 +94,13 @@ class Context:
                 f"an event may have {self.limits.max_event_items} items, "
                 f"split it, it has: `{len(items)}`",
             )
-        if name in _ITEM_EVENT_NAMES and not any(item.item_id for item in items or ()):
+        if name in _ITEM_EVENT_NAMES and not _names_an_item(items):
             raise InvalidEvent(
                 "items",
                 "missing_items",
                 f'this event needs `"items": [{{"item_id": …}}]` with at least one item: `{name}`',
             )
+        extra = sent.extra
         return Event(
             event_id=sent.event_id.lower() if sent.event_id else str(uuid4()),
             event_name=name,
@@ -122,7 +121,7 @@ class Context:
             consent=sent.consent,
             source=self.source,
             schema_version=EVENT_SCHEMA_VERSION,
-            extra=extra_text(sent.extra) if sent.extra is not None else None,
+            extra=extra_text(extra) if extra is not None else None,
         )
 
     def _time(self, sent: datetime | int | None) -> datetime:
@@ -145,7 +144,9 @@ class Context:
                 "`occurred_at` is before the year 2000, if it is a number send epoch milliseconds, "
                 f"not seconds: `{sent}`",
             )
-        if occurred_at > self.received_at + timedelta(seconds=self.limits.max_future_seconds):
+        if occurred_at > self.received_at and occurred_at > self.received_at + timedelta(
+            seconds=self.limits.max_future_seconds
+        ):
             raise InvalidEvent(
                 "occurred_at",
                 "future_timestamp",
@@ -153,6 +154,12 @@ class Context:
                 f"({self.received_at.isoformat()}), check the sender's clock and zone: `{sent}`",
             )
         return occurred_at
+
+
+def _names_an_item(items: list[EventItem] | None) -> bool:
+    if not items:
+        return False
+    return bool(items[0].item_id) or any(item.item_id for item in items)
 
 
 def extra_text(extra: dict[str, Any] | str) -> str:

@@ -65,9 +65,9 @@ class SessionEvent(msgspec.Struct, gc=False):
     event_name: str
     occurred_at: datetime
     received_at: datetime
-    session_id: str | None
-    visitor_id: str | None
-    items: list[_Item] | None
+    session_id: str | None = None
+    visitor_id: str | None = None
+    items: list[_Item] | None = None
 
 
 decode_session_events = msgspec.json.Decoder(SessionEvent).decode_lines
