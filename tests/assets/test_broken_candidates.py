@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from assets.resources import resources
 from assets.training import candidate_model, champion_model, gate
@@ -15,7 +17,7 @@ from tests.api.tiny_shop import publish_marts, serving, wait_for
 from tests.broken import REFUSED_FOR, break_candidates
 from tests.models.conftest import items_mart, popularity_mart, ring_sessions, steps_mart
 from warehouse.contracts import MART_SCHEMAS
-from warehouse.settings import ServingSettings, Settings, TrainingSettings
+from warehouse.settings import RefreshSettings, ServingSettings, Settings, TrainingSettings
 from warehouse.store import open_store
 
 CONFIG = {
@@ -33,7 +35,7 @@ def marts(snapshot_sessions: list[list[int]]) -> dict[str, pa.Table]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Settings:
+def shop(tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]]) -> Settings:
     """Marts of a small shop, and hyperparameters that learn it in a second."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps(CONFIG))
@@ -41,6 +43,7 @@ def shop(tmp_path: Path) -> Settings:
         _env_file=None, home=tmp_path / "home",
         training=TrainingSettings(config_file=config),
         serving=ServingSettings(champion_poll_seconds=0.02),
+        refresh=RefreshSettings(alert_webhook_url=SecretStr(webhook[0])),
     )  # fmt: skip
     publish_marts(open_store(settings), marts(ring_sessions(N_SESSIONS)))
     return settings
@@ -69,7 +72,9 @@ def recommended(client: TestClient) -> tuple[str, list[str]]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_kind_is_refused_and_the_champion_goes_on_serving(
-    shop: Settings, monkeypatch: pytest.MonkeyPatch
+    shop: Settings,
+    webhook: tuple[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = Registry(open_store(shop))
     with dg.DagsterInstance.ephemeral() as instance, serving(shop) as client:
@@ -97,11 +102,16 @@ def test_every_kind_is_refused_and_the_champion_goes_on_serving(
             for reason in reasons:
                 assert f"{reason}: " in check.description
             assert registry.pointer().version == champion
+            assert webhook[1][-1] == {
+                "event": "candidate_refused", "model_version": refused.version,
+                "error": check.description,
+            }  # fmt: skip
             wait_for(lambda refused=refused: _refused(client) == refused.version)
             assert recommended(client) == before
             status = client.get("/status").json()
             assert any(refused.version in error for error in status["errors"])
             assert "shallop_candidate_refused 1.0" in client.get("/metrics").text
+        assert len(webhook[1]) == len(REFUSED_FOR)
         # A sound one takes over, and the alarm ends.
         assert refresh_model(shop, instance).success
         assert registry.pointer().version != champion
