@@ -13,6 +13,7 @@ from cli import (
     data,
     demo,
     doctor,
+    history,
     marts,
     model,
     rejected,
@@ -47,7 +48,7 @@ def _options(
 app.command()(demo.demo)
 app.command()(serving.serve)
 app.command()(serving.dagster)
-app.command()(data.replay)
+app.command()(history.replay)
 app.command()(data.simulate)
 app.command()(model.refresh)
 app.command()(marts.marts)

@@ -13,13 +13,14 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import collector, errors, openapi, pages, protocols, recommend, status
+from api import errors, openapi, pages, protocols, recommend, segment_settings, status
 from api.collector import Collector
 from api.front import Endpoint, Front
 from api.metrics import Metrics
 from api.parts import Parts, running
 from api.recommend import RecommendEndpoint
 from api.recommender import Recommender
+from ingest.protocols.routes import EVENTS_PATH
 from warehouse import log
 from warehouse.settings import Settings, get_settings
 
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The app with these settings, or with those of the environment."""
     app = ShallopApp(settings or get_settings())
     app.include_router(status.router)
+    app.include_router(segment_settings.router)
     pages.install(app)
     errors.install(app)
     openapi.install(app, app.settings)
@@ -98,7 +100,7 @@ def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
     )
     events = Collector(parts.outbox, settings.ingest, parts.metrics)
     return {
-        collector.PATH: events,
+        EVENTS_PATH: events,
         **protocols.endpoints(events),
         recommend.PATH: RecommendEndpoint(recommender, settings.serving),
     }

@@ -1,77 +1,49 @@
-"""A request's body: read up to a limit, and unpacked where it was compressed."""
+"""A request's body, read up to a limit."""
 
-import zlib
+from dataclasses import dataclass
 
 from starlette.types import Receive
 
-from api.errors import Refused, shown
 from api.front import ClientGone
+from ingest import bodies
 
-_GZIP = 16 + zlib.MAX_WBITS
+# Of a body that is refused for its length, this much is waited for, and kept.
+_CUT_BYTES = 65_536
 
 
-async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes:
-    """The request's body of at most `limit` bytes, unpacked. Raises Refused, ClientGone.
+@dataclass(frozen=True)
+class SentBody:
+    """A body as it was sent; of one longer than may be, its beginning, with `encoding` CUT."""
+
+    data: bytes
+    encoding: str
+
+    def unpacked(self, limit: int) -> bytes:
+        """What was packed, at most `limit` bytes. Raises InvalidBody."""
+        if self.encoding == bodies.CUT:
+            raise bodies.too_large(limit)
+        return bodies.unpacked(self.data, self.encoding, limit)
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> SentBody:
+    """The request's body, if it has at most `limit` bytes, else its beginning. Raises ClientGone.
 
     Counted while it comes in, since `Content-Length` may be missing.
     """
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding not in (b"identity", b"gzip"):
-        raise _unsupported(encoding.decode("latin-1"))
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and len(declared) < 20 and int(declared) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= limit:
+    is_too_large = declared.isdigit() and (len(declared) >= 20 or int(declared) > limit)
+    enough = _CUT_BYTES if is_too_large else limit + 1
+    parts: list[bytes] = []
+    n_bytes, more = 0, True
+    while more and n_bytes < enough:
         message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    if len(body) > limit:
-        raise _too_large(limit)
-    return _unpacked(body, limit) if encoding == b"gzip" else body
-
-
-def _unpacked(body: bytes, limit: int) -> bytes:
-    """A gzip body; never more than `limit` bytes of it are unpacked. Raises Refused."""
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        unpacked = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise _not_gzip(str(error)) from None
-    if len(unpacked) > limit:
-        raise _too_large(limit)
-    if not unpacker.eof or unpacker.unused_data:
-        raise _not_gzip("it does not end where it should")
-    return unpacked
-
-
-def _not_gzip(why: str) -> Refused:
-    return Refused(
-        400,
-        "invalid_gzip",
-        f"the body is not what Content-Encoding says, one gzip stream: `{why}`",
-        field="body",
-        remedy="compress the whole body at once, or send it as it is without Content-Encoding",
-    )
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused(
-        413,
-        "body_too_large",
-        f"a request body may have this many bytes, unpacked: `{limit}`",
-        field="body",
-        remedy="send smaller batches, or raise SHALLOP_INGEST__MAX_BODY_BYTES",
-    )
-
-
-def _unsupported(encoding: str) -> Refused:
-    return Refused(
-        415,
-        "unsupported_encoding",
-        f"a body compressed like this is not read: `{shown(encoding)}`",
-        field="Content-Encoding",
-        remedy="send `Content-Encoding: gzip`, or the body as it is without Content-Encoding",
-    )
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        n_bytes += len(parts[-1])
+        more = message.get("more_body", False)
+    body = b"".join(parts)
+    if is_too_large or n_bytes > limit:
+        return SentBody(body[:_CUT_BYTES], bodies.CUT)
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+    return SentBody(body, encoding.strip().lower())

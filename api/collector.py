@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,17 +15,17 @@ from api.errors import ErrorDetail, Refused, shown
 from api.front import Reply
 from api.metrics import Metrics
 from api.seldom import Seldom
-from ingest.events import Decoded, InvalidBody, Rejection, decode_json, request_context
+from ingest.allowance import Allowance
+from ingest.events import Decoded, InvalidBody, Origin, Rejection, decode_json, request_context
 from ingest.outbox import Outbox, OutboxFull
 from ingest.outbox_file import OutboxBroken
 from ingest.protocols import ndjson
+from ingest.protocols.routes import SOURCE
 from ingest.rules import Context
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
-PATH = "/events"
-SOURCE = "json"  # of JSON that comes in here, as the column `source` names it
 RETRY_AFTER_SECONDS = 5
 
 _encode = msgspec.json.Encoder().encode
@@ -58,27 +59,78 @@ class NothingAccepted(msgspec.Struct):
 class Collector:
     """The endpoint of POST /events."""
 
-    method = "POST"
+    methods = ("POST",)
 
     def __init__(self, outbox: Outbox, settings: IngestSettings, metrics: Metrics) -> None:
         self.outbox = outbox
         self.settings = settings
         self.metrics = metrics
+        self._refused_bytes = Allowance(settings.refused_bytes_per_hour)
         self._seldom = Seldom()
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
         media_type = _media_type(headers)
-        body = await read_body(receive, headers, self.settings.max_body_bytes)
-        try:
+
+        def decode(body: bytes, context: Context) -> Decoded:
             if media_type in _NDJSON_TYPES:
-                decoded = ndjson.decode(body, self.context(scope, headers, ndjson.SOURCE))
-            else:
-                decoded = decode_json(body, self.context(scope, headers, SOURCE))
+                return ndjson.decode(body, context)
+            if media_type not in _JSON_TYPES:
+                raise _unsupported(media_type)
+            return decode_json(body, context)
+
+        source = ndjson.SOURCE if media_type in _NDJSON_TYPES else SOURCE
+        return _reply(await self.take(scope, receive, self.context(scope, headers, source), decode))
+
+    async def take(
+        self,
+        scope: Scope,
+        receive: Receive,
+        context: Context,
+        decode: Callable[[bytes, Context], Decoded],
+        *,
+        query: str = "",
+    ) -> Decoded:
+        """The events of a request, once they are durable.
+
+        Raises Refused: of a body that is refused as a whole after it was kept as rejected, together
+        with `query` where that holds events too.
+        """
+        headers = dict(scope["headers"])
+        sent = await read_body(receive, headers, self.settings.max_body_bytes)
+        try:
+            decoded = decode(sent.unpacked(self.settings.max_body_bytes), context)
         except InvalidBody as error:
+            target = scope["path"].removeprefix(scope.get("root_path", ""))
+            origin = Origin(
+                context.user_agent,
+                context.ip_prefix,
+                target=f"{target}?{query}" if query else target,
+                encoding=sent.encoding,
+            )
+            await self.keep_refused(sent.data, error, context, origin)
             raise refused(error) from None
         await self.keep(decoded)
-        return _reply(decoded)
+        return decoded
+
+    async def keep_refused(
+        self, body: bytes, error: InvalidBody, context: Context, origin: Origin
+    ) -> None:
+        """Keep a body that is refused as a whole, within the allowance. Raises Refused (503).
+
+        One that holds no events is not worth keeping.
+        """
+        if error.reason == "empty_batch" or not body.strip():
+            return
+        if not self._refused_bytes.take(len(body)):
+            self.metrics.bodies_not_kept.labels(context.source).inc()
+            if self._seldom.is_due("refused_bytes"):
+                logger.warning("body=not_kept source=%s reason=%s", context.source, error.reason)
+            return
+        rejection = Rejection(0, error.field, error.message, error.reason)
+        await self.keep(
+            Decoded([], [(rejection, body)], context.received_at, context.source, origin=origin)
+        )
 
     def context(self, scope: Scope, headers: dict[bytes, bytes], source: str) -> Context:
         """What this request adds to each of its events."""
@@ -130,18 +182,21 @@ def _reply(decoded: Decoded) -> Reply:
 
 
 def refused(error: InvalidBody) -> Refused:
-    return Refused(error.status, error.reason, error.message, field=error.field)
+    return Refused(
+        error.status, error.reason, error.message, field=error.field, remedy=error.remedy
+    )
 
 
 def _media_type(headers: dict[bytes, bytes]) -> str:
-    media_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
-    if media_type not in (*_JSON_TYPES, *_NDJSON_TYPES):
-        raise Refused(
-            415,
-            "unsupported_media_type",
-            f"events come as JSON, not as: `{shown(media_type)}`",
-            field="Content-Type",
-            remedy="send `Content-Type: application/json`, or `application/x-ndjson` with an event "
-            "a line (a beacon's text/plain is fine too)",
-        )
-    return media_type
+    return headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
+
+
+def _unsupported(media_type: str) -> InvalidBody:
+    return InvalidBody(
+        "unsupported_media_type",
+        f"events come as JSON, not as: `{shown(media_type)}`",
+        status=415,
+        field="Content-Type",
+        remedy="send `Content-Type: application/json`, or `application/x-ndjson` with an event "
+        "a line (a beacon's text/plain is fine too)",
+    )

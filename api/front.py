@@ -41,10 +41,12 @@ class ClientGone(Exception):
 class Endpoint(Protocol):
     """One hot path."""
 
-    method: str
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What it answers."""
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        """The reply to one request of `method`. Raises Refused, ClientGone."""
+        """The reply to one request of these `methods`. Raises Refused, ClientGone."""
 
 
 class Front:
@@ -105,8 +107,8 @@ class Front:
     ) -> Reply:
         """The endpoint's reply, or the error in its place."""
         try:
-            if scope["method"] != endpoint.method:
-                raise method_not_allowed(scope["method"], path, endpoint.method)
+            if scope["method"] not in endpoint.methods:
+                raise method_not_allowed(scope["method"], path, ", ".join(endpoint.methods))
             return await endpoint.answer(scope, receive)
         except Refused as error:
             if error.status >= 500 and self._seldom.is_due(error.detail.code):

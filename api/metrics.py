@@ -32,6 +32,10 @@ class Metrics:
             "shallop_events_rejected", "Events refused, by protocol and reason.",
             ["source", "reason"], registry=registry,
         )  # fmt: skip
+        self.bodies_not_kept = Counter(
+            "shallop_bodies_not_kept", "Bodies refused whole, beyond what is kept of such an hour.",
+            ["source"], registry=registry,
+        )  # fmt: skip
         self.requests = Counter(
             "shallop_requests", "Requests answered.", ["path", "method", "status"],
             registry=registry,

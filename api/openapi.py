@@ -10,12 +10,13 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import collector, openapi_protocols, recommend
+from api import openapi_protocols, recommend
 from api.collector import EventsReply, NothingAccepted
 from api.errors import ErrorReply
 from api.openapi_parts import REF, answer, error, parameter, retry
 from api.recommender import RecommendReply
 from ingest.contract import SentEvent
+from ingest.protocols.routes import EVENTS_PATH
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import Settings
 
@@ -96,7 +97,7 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     document["paths"] = {
-        collector.PATH: {"post": _events(settings)},
+        EVENTS_PATH: {"post": _events(settings)},
         **openapi_protocols.paths(settings),
         recommend.PATH: {"get": _recommend(settings)},
         **document["paths"],
@@ -149,10 +150,17 @@ def _events(settings: Settings) -> dict[str, Any]:
                 f"More than {limits.max_body_bytes} bytes or {limits.max_batch_events} events."
             ),
             "415": error("None of these media types, or compressed otherwise than by gzip."),
-            "422": answer("No event was accepted.", "NothingAccepted", None),
+            "422": _nothing_accepted(),
             "503": retry("The outbox is full or broken; nothing of the request was kept."),
         },
     }
+
+
+def _nothing_accepted() -> dict[str, Any]:
+    """Where no event could be told apart there is none to say anything of."""
+    shapes = [{"$ref": REF.format(name=name)} for name in ("NothingAccepted", "ErrorReply")]
+    content = {"application/json": {"schema": {"anyOf": shapes}}}
+    return {"description": "No event was accepted.", "content": content}
 
 
 def _recommend(settings: Settings) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from api import openapi_bodies as bodies
 from api import protocols
 from api.openapi_parts import answer, error, parameter, retry
 from api.protocols import SegmentReply, ValidationReply
-from ingest.protocols import pixel
+from ingest.protocols import pixel, routes
 from warehouse.settings import Settings
 
 STRUCTS = (SegmentReply, ValidationReply)
@@ -23,6 +24,7 @@ _GA4 = {
     "timestamp_micros": 1769860800000000,
     "events": [{"name": "view_item", "params": {"items": [{"item_id": "mug-blue"}]}}],
 }
+_VERSION = parameter("v", "Version of the protocol.", "2", {"enum": ["2"]}) | {"required": True}
 _REJECTED = "Events that are rejected, or that no event of ours stands for, are kept and counted."
 
 
@@ -40,51 +42,80 @@ def paths(settings: Settings) -> dict[str, Any]:
         "503": retry("The outbox is full or broken; nothing of the request was kept."),
     }
     return {
-        protocols.GA4_PATH: {"post": _ga4(refusals)},
-        protocols.GA4_DEBUG_PATH: {"post": _ga4_debug(refusals)},
-        **{
-            path: {"post": _segment(path, call, refusals)}
-            for path, call in protocols.SEGMENT_CALLS.items()
+        routes.GA4_PATH: {"post": _ga4(refusals, limits.max_batch_events)},
+        routes.GA4_WEB_PATH: {
+            "post": _ga4_web(refusals, "post"),
+            "get": _ga4_web(refusals, "get"),
         },
-        protocols.SEGMENT_METRICS_PATH: {"post": _segment_metrics(refusals)},
-        protocols.PIXEL_PATH: {"get": _pixel()},
+        protocols.GA4_DEBUG_PATH: {"post": _ga4_debug(limits.max_batch_events)},
+        **{
+            path: {"post": _segment(path, call, refusals, limits.max_batch_events)}
+            for path, call in routes.SEGMENT_CALLS.items()
+        },
+        protocols.SEGMENT_METRICS_PATH: {"post": _segment_metrics()},
+        routes.PIXEL_PATH: {"get": _pixel()},
     }
 
 
-def _ga4(refusals: dict[str, Any]) -> dict[str, Any]:
+def _ga4(refusals: dict[str, Any], max_events: int) -> dict[str, Any]:
     return {
         "tags": ["events"],
         "operationId": "post_ga4",
         "summary": "Google Analytics 4, Measurement Protocol",
         "description": f"Acknowledged once durable. {_REJECTED} Query parameters are not read.",
-        "requestBody": _body(_GA4),
+        "requestBody": _body(bodies.ga4_request(max_events), _GA4),
         "responses": {"204": {"description": "The accepted events are durable."}, **refusals},
     }
 
 
-def _ga4_debug(refusals: dict[str, Any]) -> dict[str, Any]:
+def _ga4_web(refusals: dict[str, Any], method: str) -> dict[str, Any]:
+    document = {
+        "tags": ["events"],
+        "operationId": f"{method}_ga4_web",
+        "summary": "Google Analytics 4, as its tag for browsers sends it",
+        "description": "One event in the query, or one a line of the body over what the query says "
+        f"of all. Acknowledged once durable. {_REJECTED}",
+        "parameters": [
+            _VERSION,
+            *(
+                parameter(name, description)
+                for name, description in bodies.ga4_web_parameters().items()
+            ),
+        ],
+        "responses": {"204": {"description": "The accepted events are durable."}, **refusals},
+    }
+    if method == "post":
+        lines = {"schema": {"type": "string"}, "example": "en=page_view&_et=10"}
+        document["requestBody"] = {"required": False, "content": {"text/plain": lines}}
+    return document
+
+
+def _ga4_debug(max_events: int) -> dict[str, Any]:
     return {
         "tags": ["events"],
         "operationId": "post_ga4_debug",
         "summary": "What is wrong with a Measurement Protocol request?",
         "description": "Nothing is kept.",
-        "requestBody": _body(_GA4),
+        "requestBody": _body(bodies.ga4_request(max_events), _GA4),
         "responses": {
             "200": answer("Empty when all is well.", "ValidationReply", {"validationMessages": []}),
-            **{status: refusals[status] for status in ("400", "405", "413", "415")},
+            "405": error("Not a POST."),
         },
     }
 
 
-def _segment(path: str, call: str | None, refusals: dict[str, Any]) -> dict[str, Any]:
+def _segment(
+    path: str, call: str | None, refusals: dict[str, Any], max_events: int
+) -> dict[str, Any]:
     what = f"a {call} call" if call else "a batch of calls"
     example = _MESSAGE | {"type": call} if call else {"batch": [_MESSAGE]}
+    schema = bodies.segment_message(call) if call else bodies.segment_batch(max_events)
     return {
         "tags": ["segment"],
         "operationId": f"post_segment_{path.rsplit('/', 1)[-1]}",
         "summary": f"Segment: {what}",
         "description": f"Acknowledged once durable. {_REJECTED} Credentials are not looked at.",
-        "requestBody": _body(example),
+        "requestBody": _body(schema, example),
         "responses": {
             "200": answer("The accepted events are durable.", "SegmentReply", {"success": True}),
             **refusals,
@@ -92,16 +123,16 @@ def _segment(path: str, call: str | None, refusals: dict[str, Any]) -> dict[str,
     }
 
 
-def _segment_metrics(refusals: dict[str, Any]) -> dict[str, Any]:
+def _segment_metrics() -> dict[str, Any]:
     return {
         "tags": ["segment"],
         "operationId": "post_segment_m",
         "summary": "Segment: what its browser library counts of itself",
         "description": "Read and let go: these are no events of a shop.",
-        "requestBody": _body({"series": []}),
+        "requestBody": _body({"type": "object"}, {"series": []}),
         "responses": {
             "200": answer("Read.", "SegmentReply", {"success": True}),
-            **{status: refusals[status] for status in ("400", "405", "413", "415")},
+            "405": error("Not a POST."),
         },
     }
 
@@ -132,6 +163,6 @@ _PARAMETERS = dict.fromkeys(
 )
 
 
-def _body(example: Any) -> dict[str, Any]:
-    content = {"schema": {"type": "object"}, "example": example}
+def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    content = {"schema": schema, "example": example}
     return {"required": True, "content": {"application/json": content, "text/plain": content}}

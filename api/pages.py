@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from api import scripts
 from api.catalogue import CategoryCount, ItemPage, ShopItem
 from api.errors import Refused, shown
+from api.openapi_parts import error
 from api.parts import PartsDep
 
 STATIC = Path(__file__).with_name("static")
@@ -81,7 +82,12 @@ def items(
     return catalogue.page(q, category, limit, offset)
 
 
-@router.get("/items/{item_id:path}", tags=["catalogue"], summary="One item")
+@router.get(
+    "/items/{item_id:path}",
+    tags=["catalogue"],
+    summary="One item",
+    responses={404: error("No item has this id.")},
+)
 def item(parts: PartsDep, item_id: str) -> ShopItem:
     """One item by its id."""
     catalogue = parts.catalogue.current

@@ -5,6 +5,7 @@ would drop them, or send the same again, while here the rejected are kept for a 
 """
 
 from base64 import b64decode
+from functools import partial
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -13,30 +14,11 @@ from api.body import read_body
 from api.collector import Collector, refused
 from api.errors import Refused
 from api.front import Endpoint, Reply
-from ingest.events import Decoded, InvalidBody
-from ingest.protocols import ga4, pixel, segment
+from ingest.events import Decoded, InvalidBody, Origin
+from ingest.protocols import ga4, ga4_web, pixel, segment
+from ingest.protocols.routes import GA4_PATH, GA4_WEB_PATH, PIXEL_PATH, SEGMENT_CALLS
 
-GA4_PATH = "/mp/collect"
 GA4_DEBUG_PATH = "/debug/mp/collect"
-PIXEL_PATH = "/pixel.gif"
-# Of Segment: the call of each path, None for batches; the short ones are the browser's.
-SEGMENT_CALLS = {
-    "/v1/track": "track",
-    "/v1/page": "page",
-    "/v1/screen": "screen",
-    "/v1/identify": "identify",
-    "/v1/group": "group",
-    "/v1/alias": "alias",
-    "/v1/batch": None,
-    "/v1/import": None,
-    "/v1/t": "track",
-    "/v1/p": "page",
-    "/v1/s": "screen",
-    "/v1/i": "identify",
-    "/v1/g": "group",
-    "/v1/a": "alias",
-    "/v1/b": None,
-}
 # Where Segment's library for browsers counts its own doings: no events of a shop.
 SEGMENT_METRICS_PATH = "/v1/m"
 
@@ -66,6 +48,7 @@ def endpoints(collector: Collector) -> dict[str, Endpoint]:
     return {
         GA4_PATH: Ga4Endpoint(collector),
         GA4_DEBUG_PATH: Ga4DebugEndpoint(collector),
+        GA4_WEB_PATH: Ga4WebEndpoint(collector),
         PIXEL_PATH: PixelEndpoint(collector),
         SEGMENT_METRICS_PATH: SegmentMetricsEndpoint(collector),
         **{path: SegmentEndpoint(collector, call) for path, call in SEGMENT_CALLS.items()},
@@ -78,28 +61,22 @@ class SegmentEndpoint:
     Whose key signs a request is not looked at.
     """
 
-    method = "POST"
+    methods = ("POST",)
 
     def __init__(self, collector: Collector, call: str | None) -> None:
         self._collector = collector
-        self._call = call
+        self._decode = partial(segment.decode, call=call)
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        headers = dict(scope["headers"])
-        body = await read_body(receive, headers, self._collector.settings.max_body_bytes)
-        context = self._collector.context(scope, headers, segment.SOURCE)
-        try:
-            decoded = segment.decode(body, context, call=self._call)
-        except InvalidBody as error:
-            raise refused(error) from None
-        await self._collector.keep(decoded)
+        context = self._collector.context(scope, dict(scope["headers"]), segment.SOURCE)
+        await self._collector.take(scope, receive, context, self._decode)
         return Reply(200, _SUCCESS)
 
 
 class SegmentMetricsEndpoint:
-    """Reads the counts of Segment's library and lets them go."""
+    """Lets the counts of Segment's library go."""
 
-    method = "POST"
+    methods = ("POST",)
 
     def __init__(self, collector: Collector) -> None:
         self._limit = collector.settings.max_body_bytes
@@ -112,39 +89,59 @@ class SegmentMetricsEndpoint:
 class Ga4Endpoint:
     """POST /mp/collect."""
 
-    method = "POST"
+    methods = ("POST",)
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        outcome = await self._read(scope, receive)
-        if isinstance(outcome, InvalidBody):
-            raise refused(outcome)
-        await self._collector.keep(outcome)
+        context = self._collector.context(scope, dict(scope["headers"]), ga4.SOURCE)
+        await self._collector.take(scope, receive, context, ga4.decode)
         return Reply(204, b"")
 
-    async def _read(self, scope: Scope, receive: Receive) -> Decoded | InvalidBody:
-        headers = dict(scope["headers"])
-        body = await read_body(receive, headers, self._collector.settings.max_body_bytes)
-        try:
-            return ga4.decode(body, self._collector.context(scope, headers, ga4.SOURCE))
-        except InvalidBody as error:
-            return error
 
-
-class Ga4DebugEndpoint(Ga4Endpoint):
+class Ga4DebugEndpoint:
     """POST /debug/mp/collect: says what is wrong, and keeps nothing."""
 
+    methods = ("POST",)
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        outcome = await self._read(scope, receive)
+        headers = dict(scope["headers"])
+        limit = self._collector.settings.max_body_bytes
+        context = self._collector.context(scope, headers, ga4.SOURCE)
+        sent = await read_body(receive, headers, limit)
+        outcome: Decoded | InvalidBody
+        try:
+            outcome = ga4.decode(sent.unpacked(limit), context)
+        except InvalidBody as error:
+            outcome = error
         return Reply(200, _encode(ValidationReply(ga4.validation_messages(outcome))))
+
+
+class Ga4WebEndpoint:
+    """/g/collect: what the GA4 tag for browsers sends, itself or by a proxy."""
+
+    methods = ("POST", "GET")
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def answer(self, scope: Scope, receive: Receive) -> Reply:
+        context = self._collector.context(scope, dict(scope["headers"]), ga4_web.SOURCE)
+        query = scope["query_string"]
+        await self._collector.take(
+            scope, receive, context, partial(ga4_web.decode, query), query=query.decode("latin-1")
+        )
+        return Reply(204, b"")
 
 
 class PixelEndpoint:
     """GET /pixel.gif: always the image, so that nothing breaks on a page or in a mail."""
 
-    method = "GET"
+    methods = ("GET",)
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -153,11 +150,15 @@ class PixelEndpoint:
         headers = dict(scope["headers"])
         context = self._collector.context(scope, headers, pixel.SOURCE)
         page_url = headers.get(b"referer", b"").decode("latin-1") or None
+        query = scope["query_string"]
         try:
-            decoded = pixel.decode(scope["query_string"], context, page_url=page_url)
+            try:
+                decoded = pixel.decode(query, context, page_url=page_url)
+            except InvalidBody as error:
+                origin = Origin(context.user_agent, context.ip_prefix, page_url, PIXEL_PATH)
+                await self._collector.keep_refused(query, error, context, origin)
+                raise refused(error) from None
             await self._collector.keep(decoded)
-        except InvalidBody as error:
-            return _gif(error.status, {"X-Shallop-Error": error.reason})
         except Refused as error:
             return _gif(error.status, error.headers | {"X-Shallop-Error": error.detail.code})
         rejected = {"X-Shallop-Error": decoded.rejected[0][0].reason} if decoded.rejected else {}

@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 class RecommendEndpoint:
     """The endpoint of GET /recommend."""
 
-    method = "GET"
+    methods = ("GET",)
 
     def __init__(self, recommender: Recommender, settings: ServingSettings) -> None:
         self._batcher: Batcher[RecommendRequest, RecommendReply] = Batcher(

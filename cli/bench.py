@@ -5,7 +5,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from cli import bench_collector, bench_loss
+from cli import bench_collector, bench_loss, bench_replay
 from cli.bench_table import show
 from cli.console import fail, load_settings
 from cli.load import Template, request_bytes, run_load
@@ -16,6 +16,7 @@ SecondsOption = Annotated[float, typer.Option(help="Seconds of load for each row
 ConnectionsOption = Annotated[int, typer.Option(help="Keep-alive connections.")]
 app.command()(bench_collector.collector)
 app.command()(bench_loss.loss)
+app.command()(bench_replay.replay)
 
 
 @app.command()

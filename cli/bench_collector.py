@@ -56,13 +56,13 @@ def collector(
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        with _uvicorn("cli.bench_collector:empty_app", "/", home, workers) as port:
+        with uvicorn_on("cli.bench_collector:empty_app", "/", home, workers) as port:
             load("empty FastAPI route", port, Template(_get("/", port)))
         nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if nginx:
             with _nginx(nginx, home, workers) as port:
                 load("nginx empty_gif, access log", port, Template(_get("/", port)))
-        with _uvicorn("api.app:create_app", "/readyz", home, workers) as port:
+        with uvicorn_on("api.app:create_app", "/readyz", home, workers) as port:
             load("POST /events, 1 event", port, _events(port, 1))
             load(batch, port, _events(port, BATCH_EVENTS), max(1, connections // 8))
             kept = httpx.get(f"http://127.0.0.1:{port}/status").json()["collector"]["accepted"]
@@ -113,7 +113,7 @@ def _events(port: int, n_events: int) -> Template:
 
 
 @contextmanager
-def _uvicorn(factory: str, path: str, home: Path, workers: int) -> Iterator[int]:
+def uvicorn_on(factory: str, path: str, home: Path, workers: int) -> Iterator[int]:
     """An app under uvicorn, as `shallop serve` runs it, with state in `home`; gives its port."""
     port = free_port(18_500)
     command = [

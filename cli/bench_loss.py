@@ -10,7 +10,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import duckdb
@@ -49,8 +49,10 @@ def loss(
 ) -> None:
     """Kill collectors and store under load, fill the disk, tear the outbox; then count.
 
-    A ledger outside of the processes compares every acknowledged event with raw and with staging
-    after a real `dbt build`. Ends with status 1 if one is lost or counted twice.
+    A ledger outside of the processes compares every acknowledged event with raw, and after a real
+    `dbt build` with staging and the marts: each is in `session_events` once, and `training_steps`
+    has exactly the steps that the ledger makes of them. Ends with status 1 if one is lost or
+    counted twice.
     """
     with tempfile.TemporaryDirectory(prefix="shallop-loss-") as folder:
         home = Path(folder) / "home"
@@ -112,9 +114,13 @@ def _run(
             f"{len(ledger.acknowledged):,} acknowledged, {ledger.n_again:,} requests sent again "
             f"({ledger.n_refused:,} after a 503)"
         )
+        _build(settings)
+        in_mart = _ids_in(settings, "session_events")
         return {
             "raw": ledger.judge(_raw_ids(settings)),
-            "staging": ledger.judge(_staged_ids(settings)),
+            "staging": ledger.judge(_ids_in(settings, "stg_shop__events")),
+            "session_events": ledger.judge(in_mart),
+            "training_steps": _judge_steps(ledger, in_mart, _steps_in(settings)),
         }
     finally:
         collectors.kill_all()
@@ -203,11 +209,11 @@ def _raw_ids(settings: Settings) -> Counter[str]:
     return Counter(found)
 
 
-def _staged_ids(settings: Settings) -> Counter[str]:
-    """Ids in staging, after a real build of it."""
+def _build(settings: Settings) -> None:
+    """All models and tests of the warehouse, for real."""
     prepare_dbt(settings)
     done = subprocess.run(
-        dbt_command(settings, "build", "--select", "stg_shop__events"),
+        dbt_command(settings, "build"),
         env=dbt_process_environment(settings, run_path(settings)),
         cwd=PROJECT_DIR,
         capture_output=True,
@@ -216,12 +222,36 @@ def _staged_ids(settings: Settings) -> Counter[str]:
     )
     if done.returncode:
         fail(f"`dbt build` failed: {done.stdout[-2000:]}")
-    with duckdb.connect(str(settings.warehouse_path), read_only=True) as connection:
-        found = connection.sql(
-            "select table_schema from information_schema.tables "
-            "where table_name = 'stg_shop__events'"
-        ).fetchall()
-        rows = connection.sql(
-            f'select event_id, count(*) from "{found[0][0]}".stg_shop__events group by event_id'
-        ).fetchall()
+
+
+def _ids_in(settings: Settings, model: str) -> Counter[str]:
+    """Event ids of a model, each with how often it is there."""
+    rows = _query(settings, model, "select event_id, count(*) from {} group by event_id")
     return Counter(dict(rows))
+
+
+def _steps_in(settings: Settings) -> Counter[tuple[str, str]]:
+    """Session and item of every training step, each with how often it is there."""
+    columns = "session_id, item_id"
+    rows = _query(
+        settings, "training_steps", f"select {columns}, count(*) from {{}} group by {columns}"
+    )
+    return Counter({(session_id, item_id): n for session_id, item_id, n in rows})
+
+
+def _query(settings: Settings, model: str, sql: str) -> list[Any]:
+    with duckdb.connect(str(settings.warehouse_path), read_only=True) as connection:
+        found = connection.execute(
+            "select table_schema from information_schema.tables where table_name = ?", [model]
+        ).fetchall()
+        return connection.sql(sql.format(f'"{found[0][0]}".{model}')).fetchall()
+
+
+def _judge_steps(ledger: Ledger, in_mart: Counter[str], found: Counter[tuple[str, str]]) -> Verdict:
+    """The steps that the events of the mart should make, against those that are there."""
+    expected = ledger.steps(event_id for event_id in in_mart if event_id in ledger.sent)
+    return Verdict(
+        lost=[" ".join(step) for step in sorted((expected - found).elements())],
+        duplicated=[" ".join(step) for step in sorted((found - expected).elements())],
+        invented=[],
+    )

@@ -1,10 +1,8 @@
-"""Commands that bring events: `replay` real ones, `simulate` invented ones."""
+"""`shallop simulate`: invented shoppers; and what it shares with other commands that send."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
@@ -19,38 +17,6 @@ UrlOption = Annotated[
 ]
 
 
-def replay(
-    files: Annotated[list[Path], typer.Argument(help="Events: Parquet, CSV or JSONL files.")],
-    url: UrlOption = None,
-    items: Annotated[
-        Path | None, typer.Option(help="Titles, categories and prices; default: items.* beside.")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Send real events from files to the collector, over HTTP, and account for each."""
-    from ingest import replay as replaying
-
-    for file in files:
-        if not file.is_file():
-            fail(f"no such file: `{file}`", status=2)
-    target = url or _app_url()
-    try:
-        with _counted(f"replaying to {target}", replaying.count_rows(files)) as advance:
-            accounting = replaying.replay(files, target, items=items, progress=advance)
-    except (
-        replaying.CollectorUnreachable,
-        replaying.UnknownColumns,
-        replaying.UnreadableFile,
-    ) as error:
-        fail(str(error))
-    if json_:
-        console.print_json(data=asdict(accounting))
-    else:
-        show_accounting(accounting)
-    if accounting.accepted != accounting.sent:
-        raise typer.Exit(1)
-
-
 def simulate(
     url: UrlOption = None,
     sessions: Annotated[int, typer.Option(min=1, help="Past sessions to invent.")] = 4000,
@@ -63,14 +29,14 @@ def simulate(
 ) -> None:
     """Invent shoppers of an invented shop and send their events. No figure of theirs is quality."""
     from ingest import simulate as simulating
-    from ingest.replay import CollectorUnreachable
+    from ingest.sender import CollectorUnreachable
 
-    target = url or _app_url()
+    target = url or app_url()
     end = datetime.now(UTC)
     start = end - timedelta(days=days)
     console.print("These shoppers, items and prices are invented.", style="yellow")
     try:
-        with _counted(f"simulating to {target}", sessions) as advance:
+        with counted(f"simulating to {target}", sessions) as advance:
             accounting = simulating.simulate(
                 target, n_sessions=sessions, seed=seed, start=start, end=end, progress=advance
             )
@@ -97,14 +63,15 @@ def show_accounting(accounting: Accounting) -> None:
         console.print(f"  rejected: {error}", highlight=False)
 
 
-def _app_url() -> str:
+def app_url() -> str:
+    """Where the app of these settings listens."""
     serving = load_settings().serving
     host = "127.0.0.1" if serving.host == "0.0.0.0" else serving.host
     return f"http://{host}:{serving.port}"
 
 
 @contextmanager
-def _counted(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def counted(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar; calling what it gives advances it by that many."""
     started_at = monotonic()
     with progress_bar() as bar:

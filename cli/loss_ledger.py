@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from typing import NamedTuple
 from uuid import UUID
 
 import httpx
@@ -32,19 +33,31 @@ class Verdict:
         return not (self.lost or self.duplicated or self.invented)
 
 
+class SentView(NamedTuple):
+    """What the marts know of a view, in the order that they sort by."""
+
+    occurred_at: str
+    event_id: str
+    session_id: str
+    item_id: str
+
+
 @dataclass
 class Ledger:
-    """Every event id sent, and every one acknowledged; safe from any thread."""
+    """Every event id sent with its session and item, and every one acknowledged.
 
-    sent: set[str] = field(default_factory=set)
+    Safe from any thread.
+    """
+
+    sent: dict[str, SentView] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     n_again: int = 0
     n_refused: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note_sent(self, ids: Iterable[str]) -> None:
+    def note_sent(self, views: Iterable[SentView]) -> None:
         with self._lock:
-            self.sent.update(ids)
+            self.sent.update((view.event_id, view) for view in views)
 
     def note_acknowledged(self, ids: Iterable[str]) -> None:
         with self._lock:
@@ -60,8 +73,22 @@ class Ledger:
         return Verdict(
             lost=sorted(self.acknowledged - found.keys()),
             duplicated=sorted(one for one, n in found.items() if n > 1),
-            invented=sorted(found.keys() - self.sent),
+            invented=sorted(found.keys() - self.sent.keys()),
         )
+
+    def steps(self, event_ids: Iterable[str]) -> Counter[tuple[str, str]]:
+        """Session and item of each step that these views make by the rule of `training_steps`.
+
+        In the order of their time, then of their id; an item seen again at once is the same step.
+        """
+        views = sorted(self.sent[event_id] for event_id in event_ids)
+        last: dict[str, str] = {}
+        steps: Counter[tuple[str, str]] = Counter()
+        for view in views:
+            if last.get(view.session_id) != view.item_id:
+                steps[view.session_id, view.item_id] += 1
+            last[view.session_id] = view.item_id
+        return steps
 
 
 class Clients:
@@ -90,9 +117,10 @@ class Clients:
         limits = httpx.Limits(max_keepalive_connections=len(self.urls))
         with httpx.Client(timeout=5.0, trust_env=False, limits=limits) as client:
             while not self._stopping.is_set():
-                ids = [str(UUID(int=random.getrandbits(128))) for _ in range(random.randint(1, 20))]
-                self.ledger.note_sent(ids)
-                body = msgspec.json.encode([_event(one, random) for one in ids])
+                views = [_view(random) for _ in range(random.randint(1, 20))]
+                ids = [view.event_id for view in views]
+                self.ledger.note_sent(views)
+                body = msgspec.json.encode([_event(view, random) for view in views])
                 while not self._stopping.is_set():
                     if self._is_acknowledged(client, random.choice(self.urls), body):
                         self.ledger.note_acknowledged(ids)
@@ -112,12 +140,21 @@ class Clients:
         return False
 
 
-def _event(event_id: str, random: Random) -> dict[str, object]:
+def _view(random: Random) -> SentView:
+    return SentView(
+        datetime.now(UTC).isoformat(timespec="microseconds"),
+        str(UUID(int=random.getrandbits(128))),
+        f"session-{random.randrange(500)}",
+        f"item-{random.randrange(100)}",
+    )
+
+
+def _event(view: SentView, random: Random) -> dict[str, object]:
     return {
-        "event_id": event_id,
+        "event_id": view.event_id,
         "event_name": "view_item",
-        "occurred_at": datetime.now(UTC).isoformat(),
-        "session_id": f"session-{random.randrange(500)}",
-        "items": [{"item_id": f"item-{random.randrange(100)}"}],
+        "occurred_at": view.occurred_at,
+        "session_id": view.session_id,
+        "items": [{"item_id": view.item_id}],
         "page_url": "https://shop.example/p/" + "x" * random.randrange(200),
     }

@@ -50,6 +50,24 @@ class Rejection(msgspec.Struct):
     reason: str
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What is kept of a request beside its rejected bytes, so that they can be read again.
+
+    `page_url` is the page that a pixel was on. Of a body that was refused as a whole, `target` is
+    the path it was sent to, with the query where that holds events, and `encoding` how the kept
+    bytes are packed.
+    """
+
+    user_agent: str | None = None
+    ip_prefix: str | None = None
+    page_url: str | None = None
+    target: str | None = None
+    encoding: str | None = None
+
+
+_NO_ORIGIN = Origin()
+
+
 @dataclass(slots=True)
 class Decoded:
     """What became of a request's events; of a rejected one its original bytes are kept.
@@ -62,17 +80,27 @@ class Decoded:
     received_at: datetime
     source: str
     n_minted: int = 0
+    origin: Origin = _NO_ORIGIN
 
 
 class InvalidBody(ValueError):
     """A body in which no single events can be told apart; `status` is the HTTP status for it."""
 
-    def __init__(self, reason: str, message: str, *, status: int, field: str = "body") -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        status: int,
+        field: str = "body",
+        remedy: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.field = field
         self.reason = reason
         self.message = message
         self.status = status
+        self.remedy = remedy
 
 
 def decode_events(
@@ -149,9 +177,12 @@ def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Dec
     return Decoded(accepted, [], context.received_at, context.source, n_minted)
 
 
-def decoded_each(raws: Sequence[bytes], context: Context, read: Read) -> Decoded:
+def decoded_each(
+    raws: Sequence[bytes], context: Context, read: Read, *, page_url: str | None = None
+) -> Decoded:
     """Every event read by itself, accepted or rejected with its bytes."""
-    decoded = Decoded([], [], context.received_at, context.source)
+    origin = Origin(context.user_agent, context.ip_prefix, page_url)
+    decoded = Decoded([], [], context.received_at, context.source, origin=origin)
     for index, raw in enumerate(raws):
         try:
             event, its_context = read(index, raw)

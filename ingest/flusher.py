@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 import pyarrow as pa
@@ -64,15 +65,34 @@ class Flusher:
         self._thread.start()
 
     def stop(self, drain: bool = True) -> None:
-        """End the thread; with `drain` ship first what waits, unless the store is down."""
+        """End the thread; with `drain` ship first what waits, within `drain_seconds`.
+
+        What a store that is down or slow leaves behind stays durable in the outbox, and is shipped
+        by the next flusher.
+        """
+        deadline = monotonic() + self.settings.drain_seconds
         self._stopping.set()
+        last = threading.Thread(
+            target=self._drain, args=(deadline, drain), name="flusher-drain", daemon=True
+        )
+        last.start()
+        last.join(self.settings.drain_seconds)
+        self._thread = None
+        n_waiting = self._depth()
+        if drain and (n_waiting or last.is_alive()):
+            logger.warning(
+                "flush=left depth=%d path=%s error=%r", n_waiting, self.outbox.path, self.last_error
+            )
+
+    def _drain(self, deadline: float, drain: bool) -> None:
         if self._thread:
             self._thread.join()
-            self._thread = None
-        if drain:
-            with self._attempt(), _flush_lock(self.outbox.path, _DRAIN_LOCK_SECONDS) as is_ours:
-                while is_ours and self._ship_once():
-                    pass
+        if not drain:
+            return
+        lock_seconds = min(_DRAIN_LOCK_SECONDS, deadline - monotonic())
+        with self._attempt(), _flush_lock(self.outbox.path, lock_seconds) as is_ours:
+            while is_ours and monotonic() < deadline and self._ship_once():
+                pass
 
     def flush_once(self) -> int:
         """Ship at most one range of each stream; the number of rows shipped.
@@ -92,9 +112,15 @@ class Flusher:
                     if self._stopping.is_set():
                         return
                 self._purged_to = sessions.purge(self.outbox.file, self._purged_to, self.settings)
-                self.outbox.file.checkpoint()
+                self._tidy()
             if self.last_error:
                 wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
+
+    def _tidy(self) -> None:
+        """Give the disk back what the outbox does not need any more, beside those who write."""
+        while self.outbox.file.shrink() and not self._stopping.is_set():
+            pass
+        self.outbox.file.checkpoint()
 
     @contextmanager
     def _attempt(self) -> Iterator[None]:
@@ -151,7 +177,7 @@ class Flusher:
         self.store.put_if_absent(key, data)
         # What is there now, written by us or before us, is what counts.
         stored = self.store.get(key)
-        if stored != data and not _read(key, stored).equals(table):
+        if stored != data and not _is_same(_read(key, stored), table):
             raise RawConflict(
                 f"the store has other rows than the outbox under one name, compare them and remove "
                 f"the wrong object: `{key}`"
@@ -185,6 +211,16 @@ def _read(key: str, data: bytes) -> pa.Table:
         return pq.read_table(BytesIO(data))
     except pa.ArrowInvalid as error:
         raise RawConflict(f"an object in raw is not Parquet: {error}: `{key}`") from error
+
+
+def _is_same(found: pa.Table, expected: pa.Table) -> bool:
+    """Whether both have the same rows; a column that `found` lacks was new, and is empty."""
+    known = [name for name in expected.column_names if name in found.column_names]
+    new = set(expected.column_names) - set(known)
+    return bool(
+        all(expected[name].null_count == expected.num_rows for name in new)
+        and found.equals(expected.select(known))
+    )
 
 
 @contextmanager

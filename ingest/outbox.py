@@ -56,6 +56,11 @@ class RejectedRow(msgspec.Struct, gc=False):
     reason: str
     message: str
     body: bytes
+    user_agent: str | None = None
+    ip_prefix: str | None = None
+    page_url: str | None = None
+    target: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -240,9 +245,19 @@ class Outbox:
 
 
 def _rejected_rows(decoded: Decoded) -> Iterator[RejectedRow]:
+    origin = decoded.origin
     for rejection, body in decoded.rejected:
         yield RejectedRow(
-            decoded.received_at, decoded.source, rejection.reason, rejection.message, body
+            decoded.received_at,
+            decoded.source,
+            rejection.reason,
+            rejection.message,
+            body,
+            origin.user_agent,
+            origin.ip_prefix,
+            origin.page_url,
+            origin.target,
+            origin.encoding,
         )
 
 

@@ -25,6 +25,8 @@ REJECTED = "rejected"
 
 _BUSY_SECONDS = 10.0
 _WAL_PAGES = 8_000  # 32 MB: the flusher moves them on before a writer has to
+_KEPT_PAGES = 4_096  # 16 MB that stay free within the file
+_SHRINK_PAGES = 512
 
 _TABLES = """
 create table collector (id text not null);
@@ -119,6 +121,20 @@ class OutboxFile:
         rows = self.rows(sql, *values)
         return rows[0] if rows else None
 
+    def shrink(self) -> bool:
+        """Move some of the file's end into its free pages and cut it off; whether there is more.
+
+        After an outage the file would else keep the size that it had. A step is short, so that a
+        writer hardly waits; some free pages stay, since new events need them at once.
+        """
+        n_free = self.row("pragma freelist_count")[0] - _KEPT_PAGES
+        if n_free <= 0:
+            return False
+        with self.transaction() as connection:
+            n_pages = min(n_free, _SHRINK_PAGES)
+            connection.execute(f"pragma incremental_vacuum({n_pages})").fetchall()
+        return bool(n_free > _SHRINK_PAGES)
+
     def checkpoint(self) -> None:
         """Move what can be moved from the WAL into the file, beside those who write."""
         self.row("pragma wal_checkpoint(passive)")
@@ -163,6 +179,8 @@ class OutboxFile:
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            # Says something only to a file that is empty yet, and before its journal is chosen.
+            connection.execute("pragma auto_vacuum = incremental")
             _enter_wal(connection)
             connection.execute("pragma synchronous = full")
             connection.execute(f"pragma wal_autocheckpoint = {_WAL_PAGES}")

@@ -1,33 +1,32 @@
-"""Rejected events in raw: read, and sent again after a fix.
+"""Rejected events, and bodies, in raw: read, and taken again after a fix.
 
-An event is known by `<collector>-<sequence number>`, read off its object's name. Replayed any
-number of times it stays one event: without an `event_id` of its own it gets one that follows from
-that name, and without a time the one it was received at.
+One is known by `<collector>-<sequence number>`, read off its object's name. Read again any number
+of times it stays one event, received when it was first: without an `event_id` of its own it gets
+one that follows from that name. What was replayed is noted in the store, an object a run.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from io import BytesIO
-from uuid import UUID, uuid5
+from itertools import count
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 import pyarrow.parquet as pq
 
-from ingest.events import InvalidBody, Rejection, decode_events
-from warehouse.layout import RAW_REJECTED
+from ingest.events import Decoded, InvalidBody, Origin, Rejection
+from ingest.protocols.routes import read_again as read_request
+from ingest.rules import Context
+from warehouse.layout import RAW_REJECTED, RAW_REPLAYED, replayed_key
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
-
-# Rejected by POST /events: their bytes are one event as that takes it. Those of other protocols
-# are listed and shown, not yet replayed.
-REPLAYABLE_SOURCES = frozenset({"json", "ndjson"})
 
 _NAMESPACE = UUID("6d1a4c0e-5b0f-4c0b-9f4e-6f2b5d3a7c11")
 _NAME = re.compile(r"/date=(?P<day>[\d-]+)/.*/(?P<collector>[^/-]+)-(?P<first>\d+)-\d+\.parquet$")
 
-_decode = msgspec.json.Decoder().decode
+_decode_ids = msgspec.json.Decoder(list[str]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,7 +36,7 @@ class UnknownRejected(LookupError):
 
 @dataclass(frozen=True)
 class RejectedEvent:
-    """One rejected event and its original bytes; `received_at` is UTC."""
+    """One rejected event, or body, and its original bytes; `received_at` is UTC."""
 
     id: str
     received_at: datetime
@@ -45,6 +44,7 @@ class RejectedEvent:
     reason: str
     message: str
     body: bytes
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def rejected_events(store: ObjectStore, wanted: Filter) -> Iterator[RejectedEven
             continue
         rows = pq.read_table(BytesIO(store.get(info.key))).to_pylist()
         for seq, row in enumerate(rows, int(match["first"])):
-            event = RejectedEvent(id=f"{match['collector']}-{seq}", **row)
+            origin = Origin(**{name: row.pop(name, None) for name in Origin.__struct_fields__})
+            event = RejectedEvent(id=f"{match['collector']}-{seq}", **row, origin=origin)
             if wanted.takes(event):
                 yield event
 
@@ -83,36 +84,47 @@ def find(store: ObjectStore, event_id: str) -> RejectedEvent:
     )
 
 
-def repaired(event: RejectedEvent, limits: IngestSettings) -> bytes | Rejection:
-    """The event as it can be sent, or why it would be rejected again.
+def read_again(event: RejectedEvent, limits: IngestSettings) -> Decoded | Rejection:
+    """What would become of it now, received when and from where it was; or why it would be
+    rejected again.
 
-    Asked before it is sent, so that a replay does not itself add to what is rejected.
+    Asked before anything is written, so that a replay does not itself add to what is rejected: only
+    a body of which some events are right adds those that are not.
     """
+    context = Context(
+        limits=limits,
+        received_at=event.received_at,
+        ip_prefix=event.origin.ip_prefix,
+        user_agent=event.origin.user_agent,
+        source=event.source,
+        mint=_minting(event.id),
+    )
     try:
-        body = _with_identity(event)
-        decoded = decode_events(
-            body,
-            limits=limits,
-            received_at=datetime.now(UTC),
-            ip=None,
-            user_agent=None,
-            source=event.source,
-        )
+        decoded = read_request(event.body, context, event.origin)
     except InvalidBody as error:
         return Rejection(0, error.field, error.message, error.reason)
-    return decoded.rejected[0][0] if decoded.rejected else body
+    return decoded if decoded.events else decoded.rejected[0][0]
 
 
-def _with_identity(event: RejectedEvent) -> bytes:
-    """The original bytes; with an id and a time, where they have none."""
-    try:
-        fields = _decode(event.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return event.body
-    if not isinstance(fields, dict) or (fields.get("event_id") and fields.get("occurred_at")):
-        return event.body
-    if not fields.get("event_id"):
-        fields["event_id"] = str(uuid5(_NAMESPACE, event.id))
-    if fields.get("occurred_at") is None:
-        fields["occurred_at"] = event.received_at.isoformat()
-    return _encode(fields)
+def _minting(event_id: str) -> Callable[[], str]:
+    """Gives the same ids to events without one each time that a rejected event is read."""
+    numbers = count()
+
+    def mint() -> str:
+        number = next(numbers)
+        return str(uuid5(_NAMESPACE, f"{event_id}/{number}" if number else event_id))
+
+    return mint
+
+
+def replayed_ids(store: ObjectStore) -> set[str]:
+    """Ids of all that was replayed already. Raises StoreUnavailable."""
+    found: set[str] = set()
+    for info in store.list(RAW_REPLAYED):
+        found.update(_decode_ids(store.get(info.key)))
+    return found
+
+
+def note_replayed(store: ObjectStore, ids: list[str]) -> None:
+    """Write down that these were replayed and are durable. Raises StoreUnavailable."""
+    store.put_if_absent(replayed_key(datetime.now(UTC), uuid4().hex), _encode(ids))

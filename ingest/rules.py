@@ -4,6 +4,7 @@ Every message names the field, what it must be, and ends with what was sent.
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -66,14 +67,22 @@ class InvalidEvent(ValueError):
         self.message = message
 
 
+def _new_id() -> str:
+    return str(uuid4())
+
+
 class Context(msgspec.Struct, frozen=True, gc=False):
-    """What a request adds to each of its events, and the limits that they must keep."""
+    """What a request adds to each of its events, and the limits that they must keep.
+
+    `mint` gives the id of an event that came without one.
+    """
 
     limits: IngestSettings
     received_at: datetime
     ip_prefix: str | None
     user_agent: str | None
     source: str
+    mint: Callable[[], str] = _new_id
 
     def accept(self, sent: SentEvent) -> Event:
         """The event to keep. Raises InvalidEvent."""
@@ -102,7 +111,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
             )
         extra = sent.extra
         return Event(
-            event_id=sent.event_id.lower() if sent.event_id else str(uuid4()),
+            event_id=sent.event_id.lower() if sent.event_id else self.mint(),
             event_name=name,
             occurred_at=self._time(sent.occurred_at),
             received_at=self.received_at,

@@ -5,11 +5,14 @@ arrive twice but is never lost, and is counted once.
 """
 
 import asyncio
+import gzip
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -25,6 +28,8 @@ _MAX_ERRORS = 100
 _FIRST_PAUSE_SECONDS = 0.2
 _MAX_PAUSE_SECONDS = 5.0
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
+# Hosts of this machine, to which compressing costs more than it saves.
+_NEAR = frozenset({"localhost", "127.0.0.1", "::1"})
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -37,7 +42,8 @@ class Accounting:
     """What became of the events sent: `accepted` and `rejected` add up to `sent`.
 
     `retried` counts events that had to be sent more than once, `errors` says why events were
-    rejected (the first hundred).
+    rejected (the first hundred) and `reasons` counts them by their short code; `refused` are those
+    of the rejected that the collector has not kept.
     """
 
     sent: int = 0
@@ -46,6 +52,22 @@ class Accounting:
     retried: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+
+    def add(self, other: "Accounting") -> None:
+        """Count another's events as well."""
+        self.sent += other.sent
+        self.accepted += other.accepted
+        self.rejected += other.rejected
+        self.retried += other.retried
+        self.refused += other.refused
+        self.reasons += other.reasons
+        self.note(other.errors)
+
+    def note(self, errors: Iterable[str]) -> None:
+        """Keep why events were rejected, while there is room."""
+        self.errors += list(errors)[: _MAX_ERRORS - len(self.errors)]
 
 
 def send(
@@ -72,39 +94,49 @@ class Sender:
         self.accounting = Accounting()
         self._client = client
         self._url = f"{url.rstrip('/')}/events"
+        self._is_far = urlsplit(url).hostname not in _NEAR
         self._patience_seconds = patience_seconds
 
-    async def send(self, batch: list[bytes]) -> None:
-        """Send a batch until it is answered for. Raises CollectorUnreachable."""
-        self.accounting.sent += len(batch)
-        await self._send(batch)
+    async def send(self, batch: list[bytes]) -> Accounting:
+        """Send a batch until it is answered for: what became of it. Raises CollectorUnreachable."""
+        outcome = Accounting(sent=len(batch))
+        await self._send(batch, outcome)
+        self.accounting.add(outcome)
+        return outcome
 
-    async def _send(self, batch: list[bytes]) -> None:
+    async def _send(self, batch: list[bytes], outcome: Accounting) -> None:
         body = b"[" + b",".join(batch) + b"]"
-        reply = await self._answer(body, len(batch))
+        reply = await self._answer(body, len(batch), outcome)
         if reply.status_code == 413 and len(batch) > 1:
-            await self._send(batch[: len(batch) // 2])
-            await self._send(batch[len(batch) // 2 :])
+            await self._send(batch[: len(batch) // 2], outcome)
+            await self._send(batch[len(batch) // 2 :], outcome)
         elif reply.status_code == 202:
-            self._count(reply)
+            _count(reply, outcome)
         elif reply.status_code in (413, 422):
-            self._count_refused(reply, len(batch))
+            _count_refused(reply, len(batch), outcome)
+        elif reply.status_code in (401, 403):
+            raise CollectorUnreachable(
+                f"the collector at {self._url} wants a key that it knows, give one with --key or "
+                f"SHALLOP_KEY; it answered {reply.status_code}: `{reply.text[:300]}`"
+            )
         else:
             raise CollectorUnreachable(
                 f"the collector at {self._url} answered {reply.status_code}, is this the app's "
                 f"address? `{reply.text[:300]}`"
             )
 
-    async def _answer(self, body: bytes, n_events: int) -> httpx.Response:
+    async def _answer(self, body: bytes, n_events: int, outcome: Accounting) -> httpx.Response:
         """The collector's reply, however often it takes within our patience."""
+        headers = {"Content-Type": "application/json"}
+        if self._is_far:
+            body = gzip.compress(body, compresslevel=3)
+            headers["Content-Encoding"] = "gzip"
         deadline = monotonic() + self._patience_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             wait_seconds = pause_seconds
             try:
-                reply = await self._client.post(
-                    self._url, content=body, headers={"Content-Type": "application/json"}
-                )
+                reply = await self._client.post(self._url, content=body, headers=headers)
             except httpx.TransportError as error:
                 problem = repr(error)
             else:
@@ -118,23 +150,29 @@ class Sender:
                     f"{self._url}? `{problem}`"
                 )
             logger.info("send=again wait_seconds=%.1f problem=%s", wait_seconds, problem)
-            self.accounting.retried += n_events
+            outcome.retried += n_events
             await asyncio.sleep(wait_seconds)
             pause_seconds = min(2 * pause_seconds, _MAX_PAUSE_SECONDS)
 
-    def _count(self, reply: httpx.Response) -> None:
-        answer = reply.json()
-        self.accounting.accepted += answer["accepted"]
-        self.accounting.rejected += answer["rejected"]
-        self._note(f"{error['reason']}: {error['message']}" for error in answer["errors"])
 
-    def _count_refused(self, reply: httpx.Response, n_events: int) -> None:
-        self.accounting.rejected += n_events
-        self._note([f"{reply.status_code}: {reply.text[:1000]}"])
+def _count(reply: httpx.Response, outcome: Accounting) -> None:
+    answer = reply.json()
+    outcome.accepted += answer["accepted"]
+    outcome.rejected += answer["rejected"]
+    outcome.reasons.update(error["reason"] for error in answer["errors"])
+    outcome.note(f"{error['reason']}: {error['message']}" for error in answer["errors"])
 
-    def _note(self, errors: Iterable[str]) -> None:
-        room = _MAX_ERRORS - len(self.accounting.errors)
-        self.accounting.errors += list(errors)[:room]
+
+def _count_refused(reply: httpx.Response, n_events: int, outcome: Accounting) -> None:
+    """A whole request refused: 422 has kept each event with its reason, 413 nothing."""
+    outcome.rejected += n_events
+    outcome.note([f"{reply.status_code}: {reply.text[:1000]}"])
+    if reply.status_code == 413:
+        outcome.refused += n_events
+        outcome.reasons["too_large"] += n_events
+        return
+    errors = reply.json().get("errors", [])
+    outcome.reasons.update(error["reason"] for error in errors)
 
 
 def encode(event: Any) -> bytes:
@@ -142,17 +180,19 @@ def encode(event: Any) -> bytes:
     return msgspec.json.encode(event)
 
 
-def new_client(n_connections: int = N_CONNECTIONS) -> httpx.AsyncClient:
+def new_client(
+    n_connections: int = N_CONNECTIONS, headers: Mapping[str, str] | None = None
+) -> httpx.AsyncClient:
     """An HTTP client that keeps its connections, and takes no proxy from the environment."""
     limits = httpx.Limits(max_connections=n_connections, max_keepalive_connections=n_connections)
-    return httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=False)
+    return httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, trust_env=False, headers=headers)
 
 
 async def _send_all(
     events: Iterable[bytes], url: str, progress: Callable[[int], None], patience_seconds: float
 ) -> Accounting:
     started_at = monotonic()
-    batches = _batches(events)
+    batches = batches_of(events)
     async with new_client() as client:
         sender = Sender(client, url, patience_seconds)
 
@@ -161,12 +201,13 @@ async def _send_all(
                 await sender.send(batch)
                 progress(len(batch))
 
-        await _all_or_first_error([work() for _ in range(N_CONNECTIONS)])
+        await all_or_first_error([work() for _ in range(N_CONNECTIONS)])
     sender.accounting.seconds = monotonic() - started_at
     return sender.accounting
 
 
-async def _all_or_first_error(work: Iterable[Awaitable[None]]) -> None:
+async def all_or_first_error(work: Iterable[Awaitable[None]]) -> None:
+    """Await all of them; the first error ends the others."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         await asyncio.gather(*tasks)
@@ -176,7 +217,8 @@ async def _all_or_first_error(work: Iterable[Awaitable[None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _batches(events: Iterable[bytes]) -> Iterator[list[bytes]]:
+def batches_of(events: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Events as requests, each of at most BATCH_EVENTS and BATCH_BYTES."""
     batch: list[bytes] = []
     size = 0
     for event in events:

@@ -186,9 +186,13 @@ def steps_of_row(steps: str) -> list[Step]:
 def items_of(steps: Iterable[Step], max_steps: int, gap_seconds: int | None) -> list[str]:
     """Item ids in order, repeats collapsed, the latest `max_steps`.
 
-    With `gap_seconds` only of the steps since the last gap as long.
+    With `gap_seconds` only of the steps since the last gap as long. An event that was sent again
+    counts once, at its first time, also where a client that names no time gave it another.
     """
-    ordered = sorted(set(steps))
+    first: dict[tuple[str, int], Step] = {}
+    for step in sorted(steps):
+        first.setdefault((step[1], step[2]), step)
+    ordered = list(first.values())
     if gap_seconds is not None:
         ordered = ordered[_after_last_gap(ordered, gap_seconds * 1_000_000) :]
     items: list[str] = []

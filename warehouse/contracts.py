@@ -76,6 +76,14 @@ REJECTED_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
         pa.field("body", pa.binary(), nullable=False),
+        # What its request said beside the body; older objects lack these.
+        pa.field("user_agent", pa.string()),
+        pa.field("ip_prefix", pa.string()),
+        pa.field("page_url", pa.string()),
+        # Of a body that was refused as a whole: the path (and query) it was sent to, and how the
+        # kept bytes are packed. Null where `body` is one event.
+        pa.field("target", pa.string()),
+        pa.field("encoding", pa.string()),
     ]
 )
 

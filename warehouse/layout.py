@@ -4,6 +4,8 @@ from datetime import datetime
 
 RAW_EVENTS = "raw/events"
 RAW_REJECTED = "raw/rejected"
+RAW_IMPORTS = "raw/imports"
+RAW_REPLAYED = "raw/replayed"
 MARTS = "marts"
 LATEST_MARTS = f"{MARTS}/latest.json"
 MODELS = "models"
@@ -22,6 +24,16 @@ def raw_key(
         f"{prefix}/date={received_at:%Y-%m-%d}/hour={received_at:%H}/"
         f"{collector_id}-{first_seq:012d}-{last_seq:012d}.parquet"
     )
+
+
+def import_key(import_id: str) -> str:
+    """When an import of history was begun, and of which files."""
+    return f"{RAW_IMPORTS}/{import_id}.json"
+
+
+def replayed_key(replayed_at: datetime, name: str) -> str:
+    """Note of the rejected rows that one run of a replay has sent again."""
+    return f"{RAW_REPLAYED}/date={replayed_at:%Y-%m-%d}/{name}.json"
 
 
 def mart_key(snapshot_id: str, mart: str) -> str:

@@ -70,6 +70,11 @@ class IngestSettings(_Part):
     max_future_seconds: int = Field(
         86_400, ge=0, description="How far ahead of our clock `occurred_at` may be, in seconds."
     )
+    refused_bytes_per_hour: int = Field(
+        16_777_216,
+        ge=0,
+        description="Bodies refused as a whole that each worker keeps as rejected, bytes an hour.",
+    )
     outbox_limit_events: int = Field(
         2_000_000,
         ge=1,
@@ -77,6 +82,11 @@ class IngestSettings(_Part):
     )
     flush_interval_seconds: float = Field(
         2.0, gt=0, description="Seconds between two shipments of the outbox to the store."
+    )
+    drain_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="Longest that a shutdown ships what waits; the rest stays in the outbox.",
     )
     flush_max_rows: int = Field(100_000, ge=1, description="Most rows in one raw Parquet object.")
     session_gap_seconds: int = Field(

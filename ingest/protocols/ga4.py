@@ -23,14 +23,11 @@ from ingest.events import (
     sent_event,
 )
 from ingest.protocols.values import (
-    as_amount,
-    as_consent,
     as_count,
     as_items,
-    as_text,
     event_id_from,
-    session_of,
     take,
+    taken_fields,
     unmapped,
 )
 from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, shown
@@ -91,7 +88,9 @@ def decode(body: bytes, context: Context) -> Decoded:
     check_size(body, context.limits)
     try:
         parts = decode_mended(_decode_parts, body)
-        events = _decode_raws(parts.pop("events", b"null"))
+        sent = parts.pop("events", msgspec.Raw(b"null"))
+        # A client library for Python sends a single event without an array around it.
+        events = [sent] if bytes(sent).lstrip()[:1] == b"{" else _decode_raws(sent)
     except DECODE_ERRORS as error:
         raise InvalidBody(
             "not_events",
@@ -99,7 +98,8 @@ def decode(body: bytes, context: Context) -> Decoded:
             status=400,
         ) from None
     check_count(len(events), context.limits)
-    raws = [_encode(parts | {"events": [event]}) if len(events) > 1 else body for event in events]
+    is_whole = len(events) == 1 and events[0] is not sent
+    raws = [body if is_whole else _encode(parts | {"events": [event]}) for event in events]
     return decoded_each(raws, context, lambda index, raw: _read(index, raw, context))
 
 
@@ -132,43 +132,33 @@ def _read(index: int, raw: bytes, context: Context) -> tuple[SentEvent, Context]
     (event,) = request.pop("events")
     if not isinstance(event, dict):
         raise InvalidEvent("", "not_an_object", f"an event must be an object: `{shown(event)}`")
-    event_name = _event_name(event)
+    event_name = our_name(event.get("name"), "name")
     own_context = on_behalf_of(context, take(request, "ip_override"))
     sent = _encode(event).decode()
     fields = event | ({"request": request} if request else {})
-    user_id = as_text(take(fields, *FIELDS["user_id"]))
-    visitor_id = as_text(take(fields, *FIELDS["visitor_id"])) or user_id
+    known = taken_fields(fields, FIELDS)
     micros = as_count(take(fields, *FIELDS["occurred_at"]))
     event_id = event_id_from(SOURCE, take(fields, *FIELDS["event_id"]))
     if event_id is None and micros is not None:
         # The protocol has no ids: what is sent again in the same words is the same event.
-        event_id = event_id_from(SOURCE, f"{visitor_id} {micros} {index} {sent}")
-    known = {
+        event_id = event_id_from(SOURCE, f"{known['visitor_id']} {micros} {index} {sent}")
+    known |= {
         "event_id": event_id,
         "event_name": event_name,
         "occurred_at": _time(micros),
-        "visitor_id": visitor_id,
-        "user_id": user_id,
-        "session_id": session_of(visitor_id, take(fields, *FIELDS["session_id"])),
         "items": as_items(take(fields, *FIELDS["items"]), {}),
-        "value": as_amount(take(fields, *FIELDS["value"])),
-        "consent": as_consent(take(fields, *FIELDS["consent"])),
     }
-    for name in ("item_list_id", "recommendation_id", "currency"):
-        known[name] = as_text(take(fields, *FIELDS[name]))
-    for name in ("page_url", "referrer", "user_agent"):
-        known[name] = take(fields, *FIELDS[name])
     return sent_event(known | {"extra": fields}), own_context
 
 
-def _event_name(event: dict[str, Any]) -> str:
-    name = event.get("name")
+def our_name(name: Any, field: str) -> str:
+    """Our name of a GA4 event that is named in `field`. Raises InvalidEvent."""
     if not isinstance(name, str) or not name:
         raise InvalidEvent(
-            "name", "missing_event_name", f"an event needs its `name` as text: `{shown(name)}`"
+            field, "missing_event_name", f"an event needs its `{field}` as text: `{shown(name)}`"
         )
     if name not in EVENTS:
-        raise unmapped("name", name)
+        raise unmapped(field, name)
     return EVENTS[name]
 
 

@@ -1,16 +1,14 @@
 """The pixel: an event in the query of an image's address, where no script can run."""
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 from ingest.contract import EventItem, SentEvent
 from ingest.events import Decoded, check_size, decoded_each, sent_event
-from ingest.protocols.values import as_amount, as_item, as_time
+from ingest.protocols.values import as_amount, as_item, as_time, pairs_of
 from ingest.rules import Context, InvalidEvent
 
 SOURCE = "pixel"
 
-MAX_PARAMETERS = 1_000
 # Parameters are named as the fields of an event and of an item; an item's may be repeated, the
 # n-th of each belonging to the n-th item.
 EVENT_PARAMETERS = tuple(
@@ -25,7 +23,9 @@ def decode(query: bytes, context: Context, *, page_url: str | None) -> Decoded:
     where it is too long.
     """
     check_size(query, context.limits)
-    return decoded_each([query], context, lambda _, raw: (_read(raw, page_url), context))
+    return decoded_each(
+        [query], context, lambda _, raw: (_read(raw, page_url), context), page_url=page_url
+    )
 
 
 def _read(query: bytes, page_url: str | None) -> SentEvent:
@@ -45,18 +45,8 @@ def _read(query: bytes, page_url: str | None) -> SentEvent:
 
 def _parameters(query: bytes) -> dict[str, list[str]]:
     """Every value of each parameter, in order. Raises InvalidEvent."""
-    try:
-        pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
-        )
-    except ValueError:
-        raise InvalidEvent(
-            "",
-            "too_many_parameters",
-            f"a pixel may have this many parameters, use POST /events: `{MAX_PARAMETERS}`",
-        ) from None
     values: dict[str, list[str]] = {}
-    for name, value in pairs:
+    for name, value in pairs_of(query):
         values.setdefault(name, []).append(value)
     return values
 

@@ -22,16 +22,13 @@ from ingest.events import (
     sent_event,
 )
 from ingest.protocols.values import (
-    as_amount,
-    as_consent,
     as_item,
     as_items,
-    as_text,
     as_time,
     event_id_from,
     is_uuid,
-    session_of,
     take,
+    taken_fields,
     unmapped,
 )
 from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, shown
@@ -171,26 +168,15 @@ def _read(raw: bytes, context: Context) -> tuple[SentEvent, Context]:
     event_name = _event_name(message)
     own_context = on_behalf_of(context, take(message, "context.ip"))
     places = PAGE_FIELDS if message["type"] in CALLS else FIELDS
-    user_id = as_text(take(message, *FIELDS["user_id"]))
-    visitor_id = as_text(take(message, *FIELDS["visitor_id"])) or user_id
     message_id = message.get("messageId")
     if is_uuid(message_id):
         del message["messageId"]
-    known = {
+    known = taken_fields(message, places) | {
         "event_id": event_id_from(SOURCE, message_id),
         "event_name": event_name,
         "occurred_at": as_time(take(message, *places["occurred_at"])),
-        "visitor_id": visitor_id,
-        "user_id": user_id,
-        "session_id": session_of(visitor_id, take(message, *places["session_id"])),
         "items": _items(message, event_name),
-        "value": as_amount(take(message, *places["value"])),
-        "consent": as_consent(take(message, *places["consent"])),
     }
-    for name in ("item_list_id", "recommendation_id", "currency"):
-        known[name] = as_text(take(message, *places[name]))
-    for name in ("page_url", "referrer", "user_agent"):
-        known[name] = take(message, *places[name])
     return sent_event(known | {"extra": message}), own_context
 
 

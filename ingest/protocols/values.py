@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import UUID, uuid5
 
 import msgspec
@@ -18,6 +19,9 @@ from ingest.rules import InvalidEvent, shown
 _NAMESPACE = UUID("6f1c3b5e-3c0e-5d0a-9a53-6b7a1f0b8e21")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_TEXTS = ("page_url", "referrer", "user_agent")
+
+MAX_PARAMETERS = 1_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,6 +48,40 @@ def take(fields: dict[str, Any], *paths: str) -> Any:
                     del holder[parent]
             return value
     return None
+
+
+def taken_fields(fields: dict[str, Any], places: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The fields of an event that are spelled alike everywhere, taken out of `fields`.
+
+    `places` says for each, as `take` reads it, where it is; a protocol may lack the last few.
+    """
+    user_id = as_text(take(fields, *places["user_id"]))
+    visitor_id = as_text(take(fields, *places["visitor_id"])) or user_id
+    return {
+        "user_id": user_id,
+        "visitor_id": visitor_id,
+        "session_id": session_of(visitor_id, take(fields, *places["session_id"])),
+        "item_list_id": as_text(take(fields, *places["item_list_id"])),
+        "recommendation_id": as_text(take(fields, *places["recommendation_id"])),
+        "value": as_amount(take(fields, *places["value"])),
+        "currency": as_text(take(fields, *places["currency"])),
+        "consent": as_consent(take(fields, *places["consent"])),
+        **{name: take(fields, *places.get(name, ())) for name in _TEXTS},
+    }
+
+
+def pairs_of(query: bytes) -> list[tuple[str, str]]:
+    """Names and values of a query string, in order. Raises InvalidEvent."""
+    try:
+        return parse_qsl(
+            query.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError:
+        raise InvalidEvent(
+            "",
+            "too_many_parameters",
+            f"an address may have this many parameters, use POST /events: `{MAX_PARAMETERS}`",
+        ) from None
 
 
 def as_text(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The clients that shops use, from their registries, against the app under a real uvicorn.
 
-Node's and the browser's are installed by `npm install` in tests/clients.
+Node's and the browser's are installed by `npm install` in tests/clients. With `-s` each test says
+its row of the table in docs/protocols.md.
 """
 
 import functools
@@ -11,12 +12,15 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.api.client_table import check_row
 from tests.api.server import request, running
 from tests.api.test_collector import raw_rows
 from tests.api.tiny_shop import wait_for
@@ -135,6 +139,7 @@ def test_segment_for_python(settings: Settings, store: ObjectStore, gzip: bool) 
         client.track(**who, event="Wheel Spun", properties={"prize": "none"})
         client.shutdown()
     assert failures == []
+    check_row(store, "segment-analytics-python", version("segment-analytics-python"), 7)
     rows = check_visit(store, "python-visitor", "python-user")
     assert ordered_at in [row["occurred_at"] for row in rows]
     assert {row["user_agent"].split("/")[0] for row in rows} == {"analytics-python"}
@@ -150,6 +155,7 @@ def test_segment_for_node(settings: Settings, store: ObjectStore) -> None:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert json.loads(ended.stdout) == {"failures": []}, ended.stderr
+    check_row(store, "@segment/analytics-node", _npm_version("analytics-node"), 7)
     rows = check_visit(store, "node-visitor", "node-user")
     assert datetime(2026, 1, 31, 12, 0, 0, 123_000, tzinfo=UTC) in [
         row["occurred_at"] for row in rows
@@ -162,7 +168,7 @@ def _allowing(origin: str, settings: Settings) -> Settings:
     return settings.model_copy(update={"serving": serving})
 
 
-@pytest.mark.parametrize("how", ["", "&batching"], ids=["single", "batching"])
+@pytest.mark.parametrize("how", ["", "&batching", "&cdn"], ids=["single", "batching", "cdn"])
 def test_segment_for_browsers(
     shop: str, page: Page, settings: Settings, store: ObjectStore, how: str
 ) -> None:
@@ -173,36 +179,131 @@ def test_segment_for_browsers(
         assert len(set(page.evaluate("window.sent"))) == 7
         wait_for(lambda: _n_kept(port) == 7)
         page.wait_for_load_state("networkidle")
-    assert {path[-4:] for path in paths} == ({"v1/b"} if how else {"v1/i", "v1/p", "v1/t"})
+    single = {"v1/i", "v1/p", "v1/t"}
+    expected = {"": single, "&batching": {"v1/b"}, "&cdn": single | {"ings"}}  # …/settings
+    assert {path[-4:] for path in paths} == expected[how]
+    check_row(store, "@segment/analytics-next", _npm_version("analytics-next"), 7)
     rows = check_visit(store, None, "browser-user")
     assert {row["page_url"].split("?")[0] for row in rows} == {f"{shop}/segment_browser.html"}
     assert {"Chrome" in row["user_agent"] for row in rows} == {True}
 
 
-def test_a_beacon_and_a_pixel(
-    shop: str, page: Page, settings: Settings, store: ObjectStore
-) -> None:
+def test_the_measurement_protocol_from_python(settings: Settings, store: ObjectStore) -> None:
+    """Its address is fixed, so that has to be replaced; what it sends is its own."""
+    ga4mp = pytest.importorskip("ga4mp")
+    client = ga4mp.GtagMP("secret", "G-1", "1712345678.1699000000")
     with running(settings) as (port, _):
-        app = f"http://127.0.0.1:{port}"
+        client._base_domain = f"http://127.0.0.1:{port}/mp/collect"
+        item = {"item_id": "mug", "item_name": "Blue mug", "item_category": "Mugs", "price": 12.5}
+        events = []
+        for name in ("view_item", "add_to_cart", "purchase"):
+            event = client.create_new_event(name)
+            event.set_event_param("currency", "EUR")
+            event.set_event_param("value", 12.5)
+            event.add_item_to_event(item)
+            events.append(event)
+        client.send(events)
+        later = client.create_new_event("page_view")
+        later.set_event_param("page_location", "https://shop.example/")
+        client.send([later], postpone=True)
+        client.postponed_send()
+        wheel = client.create_new_event("wheel_spun")
+        wheel.set_event_param("prize", "none")
+        client.send([wheel])
+    check_row(store, "ga4mp", version("ga4mp"), 5)
+    rows: list[Any] = raw_rows(store, layout.RAW_EVENTS)
+    assert len({row["event_id"] for row in rows}) == 4
+    assert {row["visitor_id"] for row in rows} == {"1712345678.1699000000"}
+    assert {row["source"] for row in rows} == {"ga4_mp"}
+    by_name = {row["event_name"]: row for row in rows}
+    assert by_name["purchase"]["items"] == [KEPT_MUG]
+    assert (by_name["purchase"]["value"], by_name["purchase"]["currency"]) == (12.5, "EUR")
+    assert by_name["page_view"]["page_url"] == "https://shop.example/"
+
+
+def test_shallop_js(shop: str, page: Page, settings: Settings, store: ObjectStore) -> None:
+    with running(_allowing(shop, settings)) as (port, _):
+        page.goto(f"{shop}/empty.html")
+        page.evaluate(
+            """url => new Promise(done => {
+                const script = document.createElement("script");
+                Object.assign(script.dataset, {consent: "granted", currency: "EUR"});
+                Object.assign(script, {src: url, onload: done});
+                document.head.append(script);
+            })""",
+            f"http://127.0.0.1:{port}/shallop.js",
+        )
+        item = {"item_id": "mug", "item_name": "Blue mug", "item_category": "Mugs", "price": 12.5}
+        page.evaluate(
+            """async item => {
+                shallop.identify("u-1");
+                shallop.page();
+                for (const name of ["view_item", "add_to_cart", "purchase"])
+                    shallop.track(name, {items: [item], value: 12.5});
+                await shallop.flush();
+            }""",
+            item,
+        )
+        wait_for(lambda: _n_kept(port) == 4)
+    check_row(store, "shallop.js", "0.1.0", 4)
+    rows = raw_rows(store, layout.RAW_EVENTS)
+    assert [row["items"] for row in rows].count([KEPT_MUG]) == 3
+    assert {(row["user_id"], row["currency"], row["consent"]) for row in rows} == {
+        ("u-1", "EUR", "granted")
+    }
+
+
+def test_curl(settings: Settings, store: ObjectStore) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("no curl on this machine")
+    events = [
+        {"event_name": name, "session_id": "s", "event_id": str(UUID(int=n)),
+         "items": [{"item_id": "mug", "price": 12.5}]}
+        for n, name in enumerate(("view_item", "add_to_cart", "purchase", "wave"))
+    ]  # fmt: skip
+    with running(settings) as (port, _):
+        ended = subprocess.run(
+            [curl, "-sS", "--data", json.dumps(events), f"http://127.0.0.1:{port}/events"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert json.loads(ended.stdout)["accepted"] == 3
+    check_row(store, "curl, an array to `/events`", "7 and later", 4)
+
+
+def test_a_beacon(shop: str, page: Page, settings: Settings, store: ObjectStore) -> None:
+    with running(settings) as (port, _):
         page.goto(f"{shop}/empty.html")
         event = {"event_name": "page_view", "session_id": "beacon"}
         sent = "([url, event]) => navigator.sendBeacon(url, JSON.stringify(event))"
-        assert page.evaluate(sent, [f"{app}/events", event])
+        assert page.evaluate(sent, [f"http://127.0.0.1:{port}/events", event])
+        wait_for(lambda: _n_kept(port) == 1)
+    check_row(store, "`navigator.sendBeacon`", "Chromium", 1)
+    (row,) = raw_rows(store, layout.RAW_EVENTS)
+    assert (row["session_id"], row["source"]) == ("beacon", "json")
+
+
+def test_a_pixel(shop: str, page: Page, settings: Settings, store: ObjectStore) -> None:
+    with running(settings) as (port, _):
+        app = f"http://127.0.0.1:{port}"
+        page.goto(f"{shop}/empty.html")
         image = """(src) => new Promise((resolve, reject) => {
             const image = new Image()
             image.onload = () => resolve([image.naturalWidth, image.naturalHeight])
             image.onerror = reject
             image.src = src
         })"""
-        for query in ("event_name=page_view&session_id=pixel", "event_name=wave"):
+        item = "event_name=view_item&visitor_id=v&item_id=mug&item_name=Blue%20mug&price=12.5"
+        for query in ("event_name=page_view&session_id=pixel", item, "event_name=wave"):
             assert page.evaluate(image, f"{app}/pixel.gif?{query}") == [1, 1]
         wait_for(lambda: _n_kept(port) == 3)
-    rows = raw_rows(store, layout.RAW_EVENTS)
-    assert sorted((row["session_id"], row["source"]) for row in rows) == [  # type: ignore[type-var]
-        ("beacon", "json"),
-        ("pixel", "pixel"),
-    ]
+    check_row(store, "an image, `/pixel.gif`", "Chromium", 3)
+    assert {row["source"] for row in raw_rows(store, layout.RAW_EVENTS)} == {"pixel"}
     assert page.context.cookies() == []
+
+
+def _npm_version(name: str) -> str:
+    return str(json.loads((LIBRARIES / name / "package.json").read_text())["version"])
 
 
 def _n_kept(port: int) -> int:

@@ -1,23 +1,23 @@
-"""Rejected events from the command line, replayed through the real app."""
+"""Rejected events from the command line: listed, shown, and replayed into raw."""
 
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
-import uvicorn
 from click.testing import Result
 from typer.testing import CliRunner
 
 import shallop
-from api.app import create_app
 from ingest.events import decode_events
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
+from warehouse.layout import RAW_EVENTS
 from warehouse.settings import Settings, get_settings
 from warehouse.store import open_store
 
@@ -52,23 +52,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def collector_url(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The app with the fixed settings, on the same outbox, shipping nothing meanwhile."""
-    monkeypatch.setenv("SHALLOP_INGEST__MAX_FUTURE_SECONDS", "864000")
-    monkeypatch.setenv("SHALLOP_INGEST__FLUSH_INTERVAL_SECONDS", "600")
-    app = create_app(Settings(_env_file=None))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the app did not start"
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
 def test_they_are_listed_by_reason_and_shown_with_their_bytes(run: Run) -> None:
     listed = run("list")
     assert listed.exit_code == 0, listed.output
@@ -87,25 +70,29 @@ def test_an_unknown_id_is_named(run: Run) -> None:
     assert "`nobody-1`" in result.output
 
 
-def test_what_is_still_wrong_is_counted_and_not_sent(run: Run) -> None:
-    result = run("replay")  # nothing listens: nothing may be sent
+def test_what_is_still_wrong_is_counted_and_left_alone(run: Run) -> None:
+    result = run("replay")
     assert result.exit_code == 0, result.output
-    assert "2 found, 0 accepted" in result.output
+    assert "2 found, 0 replayed before, 0 replayed now, 2 still rejected" in result.output
     assert "1 still rejected: unknown_event_name" in result.output
 
 
-def test_after_a_fix_they_are_accepted_as_the_same_events(
-    run: Run, monkeypatch: pytest.MonkeyPatch, collector_url: str
-) -> None:
+def test_after_a_fix_they_are_accepted_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHALLOP_INGEST__MAX_FUTURE_SECONDS", "864000")
-    for _ in range(2):
-        result = run("replay", "--url", collector_url)
-        assert result.exit_code == 0, result.output
-        assert "2 found, 1 accepted, 0 rejected anew" in result.output
-    settings = Settings(_env_file=None)
-    outbox = Outbox(settings.outbox_path, settings.ingest)
-    lines = outbox.file.rows("select lines from batch where stream = 'events'")
-    ids = {msgspec.json.decode(line)["event_id"] for (blob,) in lines for line in blob.splitlines()}
-    assert len(lines) == 2
-    assert len(ids) == 1
-    outbox.close()
+    first, second = run("replay"), run("replay")
+    assert "1 replayed now, 1 still rejected; 1 events accepted" in first.output
+    assert "1 replayed before, 0 replayed now" in second.output
+    (event,) = raw_events(Settings(_env_file=None))
+    assert event["event_name"] == "view_item"
+    assert run("list", "--reason", "future_timestamp").output.count("1") >= 2
+    ids = run("list", "--ids", "--reason", "future_timestamp").output
+    assert "replayed since" in run("show", ids.split()[0]).output
+
+
+def raw_events(settings: Settings) -> list[dict[str, Any]]:
+    store = open_store(settings)
+    return [
+        row
+        for found in store.list(RAW_EVENTS)
+        for row in pq.read_table(BytesIO(store.get(found.key))).to_pylist()
+    ]

@@ -37,6 +37,7 @@ class Collector:
         self.recommended: list[str] = []
         self.can_recommend = True
         self.requested_at: list[float] = []
+        self.headers: list[dict[bytes, bytes]] = []
         self.url = ""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -54,6 +55,7 @@ class Collector:
             answer = {"recommendation_id": f"r-{session}", "items": [{"item_id": i} for i in steps]}
             return await _reply(send, 200, msgspec.json.encode(answer))
         self.requested_at.append(time.monotonic())
+        self.headers.append(dict(scope["headers"]))
         trouble = self.troubles.pop(0) if self.troubles else None
         if isinstance(trouble, int):
             return await _reply(send, trouble, b"{}")

@@ -134,13 +134,22 @@ def test_a_request_without_a_client() -> None:
     assert read({"user_id": "u", "events": [event()]}).events[0].visitor_id == "u"
 
 
+def test_a_single_event_without_an_array_around_it() -> None:
+    """As the library ga4mp for Python posts events that it had put off."""
+    decoded = read({"client_id": "c", "events": event()})
+    assert [one.event_name for one in decoded.events] == ["view_item"]
+    ((rejection, raw),) = read({"client_id": "c", "events": {}}).rejected
+    assert rejection.reason == "missing_event_name"
+    assert msgspec.json.decode(raw) == {"client_id": "c", "events": [{}]}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
         (b"", 400, "not_events"),
         (b"[]", 400, "not_events"),
         (b'{"client_id":"a"}', 400, "not_events"),
-        (b'{"events":{}}', 400, "not_events"),
+        (b'{"events":7}', 400, "not_events"),
         (b'{"events":[]}', 422, "empty_batch"),
         (b'{"events":[1,2,3]}', 413, "too_many_events"),
         (b" " * 1025, 413, "body_too_large"),

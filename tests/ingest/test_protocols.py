@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ingest.contract import to_arrow
 from ingest.events import Decoded, InvalidBody, decode_json, request_context
-from ingest.protocols import ga4, ndjson, pixel, segment
+from ingest.protocols import ga4, ga4_web, ndjson, pixel, segment
 from ingest.rules import Context
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import IngestSettings
@@ -296,6 +296,7 @@ class TestDocument:
         [
             ("field | places in a message", segment.FIELDS),
             ("field | places in an event", ga4.FIELDS),
+            ("field | places in a hit", ga4_web.FIELDS),
         ],
     )
     def test_places(self, head: str, places: dict[str, tuple[str, ...]]) -> None:

@@ -64,6 +64,20 @@ def test_a_repeated_event_is_one_step(outbox: Outbox, decoded: Decode, sent: Mak
     assert outbox.session_steps("session-1") == ["a", "b"]
 
 
+def test_a_repeated_event_that_names_no_time_is_one_step_at_its_first(
+    outbox: Outbox, decoded: Decode, sent: Make
+) -> None:
+    now = datetime.now(UTC)
+    views = [sent(items=[{"item_id": item_id}], occurred_at=...) for item_id in "ab"]
+    for seconds, event in enumerate([*views, views[0]]):
+        outbox.append_now(decoded(event, now + timedelta(seconds=seconds)))
+    assert outbox.session_steps("session-1") == ["a", "b"]
+    while sessions.fold(outbox.file, outbox.settings):
+        pass
+    outbox.append_now(decoded(views[0], now + timedelta(seconds=9)))
+    assert outbox.session_steps("session-1") == ["a", "b"]
+
+
 def test_the_latest_steps_are_kept(settings: Settings, decoded: Decode, sent: Make) -> None:
     outbox = Outbox(settings.outbox_path, IngestSettings(session_max_steps=3))
     for number in range(10):
