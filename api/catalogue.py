@@ -90,12 +90,17 @@ class Catalogue:
         ]
 
     def popular(
-        self, k: int, exclude: Collection[str], category: str | None
-    ) -> list[tuple[ShopItem, float]]:
+        self, k: int, exclude: Collection[str], category: str | None,
+        price_min: float | None = None, price_max: float | None = None,
+    ) -> list[tuple[ShopItem, float]]:  # fmt: skip
         """The `k` most popular items and their scores, none of `exclude`."""
         table = self._table.filter(pc.is_valid(self._table["rank"]))
         if category is not None:
             table = table.filter(pc.equal(table["category"], category))
+        if price_min is not None:
+            table = table.filter(pc.greater_equal(table["price"], price_min))
+        if price_max is not None:
+            table = table.filter(pc.less_equal(table["price"], price_max))
         table = table.slice(0, k + len(exclude))
         scored = zip(_items(table), table["score"].to_pylist(), strict=True)
         return [(item, score) for item, score in scored if item.item_id not in exclude][:k]

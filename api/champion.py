@@ -6,6 +6,7 @@ model that serves stays.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ class ChampionHolder:
         self.n_swaps = 0
         self.checked_at: datetime | None = None
         self.last_error: str | None = None
+        self.refusal: ChannelPointer | None = None
         self._registry = registry
         self._cache = cache
         self._metrics = metrics
@@ -71,7 +73,17 @@ class ChampionHolder:
         else:
             if pointer != self._bad:
                 self.last_error = None
+        with suppress(StoreUnavailable, BundleCorrupt):  # said above, or no news of a refusal
+            self._look_at_refusal()
         self.checked_at = datetime.now(UTC)
+
+    def _look_at_refusal(self) -> None:
+        """Raise the alarm while the last candidate is a refused one."""
+        refusal = self._registry.refusal()
+        if refusal is not None and refusal != self.refusal:
+            logger.error("candidate_refused version=%s reason=%r", refusal.version, refusal.reason)
+        self.refusal = refusal
+        self._metrics.candidate_refused.set(refusal is not None)
 
     def _serves(self, pointer: ChannelPointer) -> bool:
         return self.current is not None and (

@@ -64,6 +64,10 @@ class Metrics:
             "shallop_champion_errors", "Failed looks for a champion, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
+        self.candidate_refused = Gauge(
+            "shallop_candidate_refused", "1 while the gate refused the last candidate.",
+            registry=registry,
+        )  # fmt: skip
         self.outbox_depth = Gauge(
             "shallop_outbox_depth", "Events that wait for the object store.", registry=registry
         )

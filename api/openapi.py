@@ -167,6 +167,7 @@ def _nothing_accepted() -> dict[str, Any]:
 
 def _recommend(settings: Settings) -> dict[str, Any]:
     serving = settings.serving
+    price = {"type": "number", "minimum": 0}
     return {
         "tags": ["recommendations"],
         "operationId": "get_recommend",
@@ -195,6 +196,8 @@ def _recommend(settings: Settings) -> dict[str, Any]:
             ),
             parameter("exclude", "Items not to recommend, by commas."),
             parameter("category", "Only items of this category."),
+            parameter("price_min", "Only items of this price or more.", schema=price),
+            parameter("price_max", "Only items of this price or less.", schema=price),
             parameter("placement", "Where on the shop's page it is shown; repeated in the reply."),
         ],
         "responses": {

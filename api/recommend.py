@@ -1,5 +1,6 @@
 """GET /recommend: the request as it is spelled in the query string. A bare ASGI endpoint."""
 
+import math
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
@@ -7,9 +8,10 @@ import msgspec
 from starlette.types import Receive, Scope
 
 from api.access import caller
+from api.batching import Batcher
 from api.errors import Refused, shown
 from api.front import Reply
-from api.recommender import Recommender, RecommendRequest
+from api.recommender import Recommender, RecommendReply, RecommendRequest
 from warehouse.settings import ServingSettings
 
 PATH = "/recommend"
@@ -25,7 +27,9 @@ class RecommendEndpoint:
     methods = ("GET",)
 
     def __init__(self, recommender: Recommender, settings: ServingSettings) -> None:
-        self._recommender = recommender
+        self._batcher: Batcher[RecommendRequest, RecommendReply] = Batcher(
+            recommender.recommend_each
+        )
         self._settings = settings
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
@@ -33,7 +37,7 @@ class RecommendEndpoint:
         if caller.get().is_public:
             # A visitor's id may be a user's name, and be guessed; a session's cannot.
             request = replace(request, is_own_session=True)
-        return Reply(200, _encode(self._recommender.recommend(request)))
+        return Reply(200, _encode(await self._batcher.ask(request)))
 
 
 def parse(query: bytes, settings: ServingSettings) -> RecommendRequest:
@@ -47,6 +51,8 @@ def parse(query: bytes, settings: ServingSettings) -> RecommendRequest:
         exclude=_listed(values, "exclude"),
         category=_text(values, "category"),
         placement=_text(values, "placement"),
+        price_min=_price(values, "price_min"),
+        price_max=_price(values, "price_max"),
     )
     if request.session is None and request.item is None and request.items is None:
         raise Refused(
@@ -108,6 +114,25 @@ def _check_length(name: str, value: str) -> None:
             f"`{name}` may have {MAX_ID_LENGTH} characters, it has {len(value)}: `{shown(value)}`",
             field=name,
         )
+
+
+def _price(values: dict[str, list[str]], name: str) -> float | None:
+    text = _text(values, name)
+    if text is None:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise Refused(
+            422,
+            "invalid_price",
+            f"`{name}` must be a price, 0 or more: `{shown(text)}`",
+            field=name,
+            remedy=f"send {name}=19.90, in the currency of the catalogue, or leave it out",
+        )
+    return price
 
 
 def _k(values: dict[str, list[str]], settings: ServingSettings) -> int:

@@ -1,6 +1,7 @@
 """From a session to a recommendation: the champion's ranking, or popularity, said in the reply."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from uuid import uuid4
@@ -14,7 +15,7 @@ from api.metrics import Metrics
 from api.seldom import Seldom
 from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
-from models.scorer import Ranking
+from models.ranking import Query, Ranking
 from warehouse.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,12 @@ _MESSAGES: dict[FallbackReason, str] = {
     "these follow the items of the request alone",
 }
 POPULARITY = "popularity"
+# Why an item is recommended, by the part of the model that speaks most for it; of the latest item.
+_REASONS = {
+    "gru4rec": "shoppers who viewed {} next looked at this",
+    "vmis-knn": "in sessions like this one with {} shoppers looked at this too",
+    "sequential-rules": "often looked at soon after {}",
+}
 
 
 class RecommendedItem(msgspec.Struct):
@@ -85,7 +92,18 @@ class RecommendRequest:
     exclude: list[str]
     category: str | None
     placement: str | None
+    price_min: float | None = None
+    price_max: float | None = None
     is_own_session: bool = False
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A request, its session's items, oldest first, and why there are none."""
+
+    request: RecommendRequest
+    steps: list[str]
+    trouble: FallbackReason | None
 
 
 class Recommender:
@@ -107,27 +125,32 @@ class Recommender:
         self._metrics = metrics
         self._seldom = Seldom()
 
-    def recommend(self, request: RecommendRequest) -> RecommendReply:
-        """Raises Refused (503) where there is neither a model nor a mart."""
-        steps, trouble = self._steps(request)
-        excluded = self._excluded(request, steps)
+    def recommend_each(
+        self, requests: Sequence[RecommendRequest]
+    ) -> list[RecommendReply | Exception]:
+        """The reply to each request, scored together; Refused where nothing can answer."""
+        seen = [_Seen(request, *self._steps(request)) for request in requests]
         champion, catalogue = self._champion.current, self._catalogue.current
+        excluded = [self._excluded(one.request, one.steps) for one in seen]
+        replies: list[RecommendReply | Exception]
         if champion is not None:
-            reply = _from_champion(champion, request, steps, excluded, trouble)
+            replies = [*_from_champion(champion, seen, excluded)]
         elif catalogue is not None and len(catalogue):
-            reply = _from_catalogue(catalogue, request, excluded)
+            replies = [
+                _from_catalogue(catalogue, one.request, without)
+                for one, without in zip(seen, excluded, strict=True)
+            ]
         else:
-            raise Refused(
-                503,
-                "no_model",
-                "there is neither a champion model nor a mart to recommend from",
-                remedy="run `shallop refresh` once events have come in",
-                headers={"Retry-After": "30"},
-            )
-        source = reply.items[0].source if reply.items else "none"
-        reason = reply.fallback.reason if reply.fallback else "none"
-        self._metrics.recommendations.labels(source, reason).inc()
-        return reply
+            return [_nothing_to_recommend_from() for _ in requests]
+        for reply in replies:
+            self._count(reply)
+        return replies
+
+    def _count(self, reply: RecommendReply | Exception) -> None:
+        if isinstance(reply, RecommendReply):
+            source = reply.items[0].source if reply.items else "none"
+            reason = reply.fallback.reason if reply.fallback else "none"
+            self._metrics.recommendations.labels(source, reason).inc()
 
     def _steps(self, request: RecommendRequest) -> tuple[list[str], FallbackReason | None]:
         """The session's items, oldest first, and why there are none where there are none."""
@@ -161,15 +184,32 @@ class Recommender:
         return excluded
 
 
+def _nothing_to_recommend_from() -> Refused:
+    return Refused(
+        503,
+        "no_model",
+        "there is neither a champion model nor a mart to recommend from",
+        remedy="run `shallop refresh` once events have come in",
+        headers={"Retry-After": "30"},
+    )
+
+
 def _from_champion(
-    champion: Champion,
-    request: RecommendRequest,
-    steps: list[str],
-    excluded: set[str],
-    trouble: FallbackReason | None,
-) -> RecommendReply:
-    scorer = champion.scorer
-    ranking = scorer.recommend(steps, request.k, exclude=excluded, category=request.category)
+    champion: Champion, seen: Sequence[_Seen], excluded: Sequence[set[str]]
+) -> list[RecommendReply]:
+    queries = [
+        Query(
+            one.steps, one.request.k, without, one.request.category, one.request.price_min,
+            one.request.price_max,
+        )
+        for one, without in zip(seen, excluded, strict=True)
+    ]  # fmt: skip
+    rankings = champion.scorer.recommend_each(queries)
+    return [_reply(champion, one, found) for one, found in zip(seen, rankings, strict=True)]
+
+
+def _reply(champion: Champion, seen: _Seen, ranking: Ranking) -> RecommendReply:
+    scorer, request, trouble = champion.scorer, seen.request, seen.trouble
     if trouble is None and ranking.n_known == 0:
         trouble = "unknown_items"
     return RecommendReply(
@@ -180,7 +220,7 @@ def _from_champion(
         model_version=scorer.version,
         variant="champion",
         fallback=Fallback(trouble, _MESSAGES[trouble]) if trouble else None,
-        items=_described(champion, ranking, steps, request.category),
+        items=_described(champion, ranking, seen.steps, request.category),
     )
 
 
@@ -189,10 +229,9 @@ def _described(
 ) -> list[RecommendedItem]:
     scorer = champion.scorer
     popular = _popular_reason(category)
-    because = popular
     last = next((item for item_id in reversed(steps) if (item := scorer.item(item_id))), None)
-    if last is not None:
-        because = f"shoppers who viewed {last.title or last.item_id} next looked at this"
+    because = _REASONS if last is not None else {}
+    name = (last.title or last.item_id) if last else ""
     items = []
     for rank, ranked in enumerate(ranking.items, start=1):
         item = scorer.item(ranked.item_id)
@@ -205,7 +244,7 @@ def _described(
                 ranked.score,
                 rank,
                 ranked.source,
-                popular if ranked.source == POPULARITY else because,
+                because[ranked.source].format(name) if ranked.source in because else popular,
             )
         )
     return items
@@ -215,7 +254,9 @@ def _from_catalogue(
     catalogue: Catalogue, request: RecommendRequest, excluded: set[str]
 ) -> RecommendReply:
     reason = _popular_reason(request.category)
-    popular = catalogue.popular(request.k, excluded, request.category)
+    popular = catalogue.popular(
+        request.k, excluded, request.category, request.price_min, request.price_max
+    )
     return RecommendReply(
         recommendation_id=str(uuid4()),
         session=request.session,

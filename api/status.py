@@ -15,6 +15,7 @@ from api.parts import Parts, PartsDep
 from ingest.events import Decoded
 from ingest.outbox import OutboxFull
 from ingest.outbox_file import OutboxBroken
+from models.registry import ChannelPointer
 
 router = APIRouter(tags=["operation"])
 
@@ -69,7 +70,16 @@ class ModelStatus(BaseModel):
     snapshot_id: str
     n_items: int
     erasures: int
+    weights: dict[str, float]
     metrics: dict[str, Any]
+
+
+class RefusedCandidate(BaseModel):
+    """The candidate that the gate refused last, after the champion was promoted."""
+
+    version: str
+    refused_at: datetime
+    reason: str
 
 
 class ChampionStatus(BaseModel):
@@ -78,6 +88,7 @@ class ChampionStatus(BaseModel):
     swaps: int
     checked_at: datetime | None
     last_error: str | None
+    refused: RefusedCandidate | None
 
 
 class DataStatus(BaseModel):
@@ -153,12 +164,14 @@ async def readyz(parts: PartsDep, response: Response) -> Readiness:
 async def status(parts: PartsDep) -> Status:
     """What the collector, the model and the data are doing, for people and for alarms."""
     champion, collector, access = parts.champion, _collector(parts), _access(parts)
+    refused = _refused(champion.refusal) if champion.refusal else None
     found = {
         "access": access.last_error,
         "collector": collector.last_error,
         "champion": champion.last_error,
         "data": parts.catalogue.last_error,
         "erasures": parts.erasures.last_error,
+        "gate": f"candidate {refused.version} was refused: {refused.reason}" if refused else None,
     }
     return Status(
         version=version("shallop"),
@@ -167,7 +180,10 @@ async def status(parts: PartsDep) -> Status:
         collector=collector,
         model=_model(champion.current, parts.erasures.n_of_model) if champion.current else None,
         champion=ChampionStatus(
-            swaps=champion.n_swaps, checked_at=champion.checked_at, last_error=champion.last_error
+            swaps=champion.n_swaps,
+            checked_at=champion.checked_at,
+            last_error=champion.last_error,
+            refused=refused,
         ),
         data=_data(parts.catalogue.current) if parts.catalogue.current else None,
         links=Links(dagster=parts.settings.serving.dagster_url),
@@ -258,7 +274,14 @@ def _model(champion: Champion, n_erasures: int) -> ModelStatus:
         snapshot_id=scorer.snapshot_id,
         n_items=scorer.n_items,
         erasures=n_erasures,
+        weights=scorer.weights,
         metrics=scorer.metrics,
+    )
+
+
+def _refused(refusal: ChannelPointer) -> RefusedCandidate:
+    return RefusedCandidate(
+        version=refusal.version, refused_at=refusal.promoted_at, reason=refusal.reason
     )
 
 

@@ -1,14 +1,17 @@
 """The model: train a candidate on the latest marts, judge it, and let it serve if it passes."""
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import httpx
 
 from assets.marts import MART_SNAPSHOT
 from assets.resources import Materialized, RefreshLock
+from assets.triggers import post_alert
 from warehouse import layout, snapshot
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore, open_store
@@ -17,7 +20,9 @@ from warehouse.store import ObjectStore, open_store
 # and the loading of definitions can do without.
 if TYPE_CHECKING:
     from models.candidate import Candidate
+    from models.scorer import SessionScorer
 
+_log = logging.getLogger(__name__)
 CANDIDATE_MODEL = dg.AssetKey("candidate_model")
 CHAMPION_MODEL = dg.AssetKey("champion_model")
 GATE = "gate"
@@ -28,7 +33,7 @@ NOT_ENOUGH_DATA = "not enough data for a model"
 def candidate_model(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> Materialized:
-    """GRU4Rec trained on the latest snapshot and judged on its latest sessions.
+    """GRU4Rec and its companions, trained on the latest snapshot, judged on its latest sessions.
 
     Kept in the registry whether it passes or not; it serves only once it is the champion. A run
     that was killed while it trained is taken up by the next one at its last checkpoint.
@@ -42,7 +47,7 @@ def candidate_model(
             candidate = _build(settings, store, Path(folder))
         except NotEnoughData as error:
             raise dg.Failure(f"{NOT_ENOUGH_DATA}: {error}", allow_retries=False) from error
-        Registry(store).upload(candidate.folder)
+        Registry(store).upload(candidate.folder, is_refused=not candidate.is_passed)
         shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
     context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
     return dg.MaterializeResult(metadata=_metadata(candidate, store, settings))
@@ -52,21 +57,50 @@ def candidate_model(
 def gate(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The candidate is sound, reproducible and better than popularity; else it is not promoted."""
+    """The candidate is sound, behaves, and is no worse than its rivals and the champion.
+
+    Else it is not promoted, the champion goes on serving, and an alarm is raised.
+    """
     from models.registry import Registry
 
     name, version = _latest_candidate(context.instance)
-    checks = Registry(open_store(settings)).checks(name, version)
+    registry = Registry(open_store(settings))
+    checks = registry.checks(name, version)
     failed = [check for check in checks if not check["passed"]]
-    lines = ["| check | passed | |", "|---|---|---|"]
+    reason = "; ".join(f"{check['name']}: {check['message']}" for check in failed)
+    if failed:
+        registry.refuse(name, version, reason)
+        context.log.error(f"candidate refused model={version} reason={reason!r}")
+        _alarm(context, settings, version, reason)
+    lines = ["| check | passed | value | threshold | |", "|---|---|---|---|---|"]
     for check in checks:
         passed = "yes" if check["passed"] else "**no**"
-        lines.append(f"| {check['name']} | {passed} | {check['message']} |")
+        value, threshold = (_cell(check.get(field)) for field in ("value", "threshold"))
+        lines.append(f"| {check['name']} | {passed} | {value} | {threshold} | {check['message']} |")
     return dg.AssetCheckResult(
         passed=not failed,
-        description="; ".join(f"{check['name']}: {check['message']}" for check in failed) or None,
+        description=reason or None,
         metadata={"model_version": version, "checks": dg.MetadataValue.md("\n".join(lines))},
     )
+
+
+def _alarm(
+    context: dg.AssetCheckExecutionContext, settings: Settings, version: str, reason: str
+) -> None:
+    """Tell the alert webhook, where one is set; a webhook that is down changes no verdict."""
+    url = settings.refresh.alert_webhook_url.get_secret_value()
+    if not url:
+        return
+    try:
+        post_alert(url, {"event": "candidate_refused", "model_version": version, "error": reason})
+    except httpx.HTTPError as error:
+        context.log.error(f"the alert webhook did not take the refusal: {error!r}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "" if value is None else str(value)
 
 
 @dg.asset(key=CHAMPION_MODEL, deps=[CANDIDATE_MODEL], group_name="model", kinds={"pytorch"})
@@ -96,7 +130,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
     from models.candidate import build_candidate
     from models.config import GRU4RecConfig
 
-    training = settings.training
+    training, champion = settings.training, _champion(settings, store)
     snapshot_id = snapshot.latest(store).snapshot_id
     marts = {
         mart: snapshot.read_mart(store, snapshot_id, mart)
@@ -112,17 +146,26 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
         else GRU4RecConfig(),
         snapshot_id=snapshot_id,
         folder=folder,
-        parent=_champion_version(store),
+        parent=champion.version if champion else None,
+        champion=champion,
         checkpoints=settings.checkpoint_path,
     )
 
 
-def _champion_version(store: ObjectStore) -> str | None:
-    from models.registry import NoChampionModel, Registry
+def _champion(settings: Settings, store: ObjectStore) -> "SessionScorer | None":
+    """The model that serves, None before the first one and where it cannot be read any more."""
+    from models.registry import BundleCorrupt, NoChampionModel, Registry, UnknownModel
+    from models.scorer import SessionScorer
 
+    registry = Registry(store)
     try:
-        return Registry(store).pointer().version
+        pointer = registry.pointer()
+        folder = registry.fetch(pointer.name, pointer.version, settings.model_cache_path)
+        return SessionScorer.load(folder, threads=settings.training.threads)
     except NoChampionModel:
+        return None
+    except (BundleCorrupt, UnknownModel) as error:
+        _log.error("the candidate is not compared with the champion: %s", error)
         return None
 
 
@@ -152,6 +195,7 @@ def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) ->
         "n_predictions": holdout["n_predictions"],
         "n_sessions": training["n_sessions"],
         "n_items": training["n_items"],
+        "weights": dg.MetadataValue.json((candidate.details["fusion"] or {}).get("weights", {})),
         "events_per_second": training["events_per_second"],
         "train_seconds": training["train_seconds"],
         "device": training["device"],

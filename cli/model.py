@@ -84,15 +84,19 @@ def registry_list(json_: JsonOption = False) -> None:
         console.print("No models yet: run `shallop refresh`.")
         return
     table = Table()
-    columns = ("name", "version", "created", "channels", "recall@20", "mrr@20", "snapshot")
-    for column in (*columns, "erasures since"):
+    for column in (
+        "name", "version", "created", "channels", "recall@20", "mrr@20", "size", "load", "snapshot",
+        "erasures since",
+    ):  # fmt: skip
         table.add_column(column)
     for info in versions:
         row = _described(info)
         figures = [f"{row['metrics'].get(m, float('nan')):.4f}" for m in ("recall@20", "mrr@20")]
         table.add_row(
             row["name"], row["version"], row["created_at"][:19], ", ".join(row["channels"]),
-            *figures, row["snapshot_id"], str(info.n_erasures or ""),
+            *figures, f"{info.n_bytes / 2**20:.1f} MiB",
+            "" if info.load_seconds is None else f"{info.load_seconds:.2f} s", row["snapshot_id"],
+            str(info.n_erasures or ""),
         )  # fmt: skip
     console.print(table)
 

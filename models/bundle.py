@@ -1,7 +1,8 @@
 """Model bundles: a folder that holds everything needed to serve, and proof that it is whole.
 
 `manifest.json` is written last and has the sha256 of every other file. Weights are safetensors,
-tables Parquet, the rest JSON; nothing is pickled, so a bundle cannot run code.
+tables Parquet, the rest JSON; nothing is pickled, so a bundle cannot run code. What GRU4Rec is
+fused with has files of its own (`models.fusion_file`); a bundle without them is GRU4Rec alone.
 """
 
 import os
@@ -22,7 +23,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.config import BadConfig, GRU4RecConfig
+from models.evaluation import Ranker
+from models.fusion import Fusion
+from models.fusion_file import FUSION, PARTS, fusion_arrays, read_fusion, write_fusion
 from models.gru4rec import GRU4Rec, weight_shapes
+from models.item_tables import (
+    FALLBACKS_SCHEMA,
+    ITEMS_SCHEMA,
+    Item,
+    fallbacks_table,
+    item_map_sha256,
+    items_of,
+    items_table,
+)
 
 NAME = "gru4rec"
 MANIFEST = "manifest.json"
@@ -34,35 +47,11 @@ FILES = (
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
 REPORT_FILES = (EVALUATION, REPORT)  # for people; a model serves without them
-
-_DETAILS = [
-    pa.field("item_id", pa.string(), nullable=False),
-    pa.field("title", pa.string()),
-    pa.field("category", pa.string()),
-    pa.field("price", pa.float64()),
-]
-ITEMS_SCHEMA = pa.schema([pa.field("item_idx", pa.int32(), nullable=False), *_DETAILS])
-FALLBACKS_SCHEMA = pa.schema(
-    [
-        pa.field("rank", pa.int64(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),
-        *_DETAILS,
-    ]
-)
+FUSION_FILES = (FUSION, PARTS)  # both or none
 
 
 class BundleCorrupt(RuntimeError):
     """A model bundle is not what its writer wrote."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """What is known of an item; the shop may not have told us all of it."""
-
-    item_id: str
-    title: str | None = None
-    category: str | None = None
-    price: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,17 +65,26 @@ class Golden:
 
 @dataclass(frozen=True)
 class Check:
-    """One test of a candidate: what was compared, and whether it passed."""
+    """One test of a candidate: `value` against `threshold`, and whether it passed.
+
+    `message` explains both in a sentence; `values` are further figures by name. See docs/gate.md.
+    """
 
     name: str
     passed: bool
     message: str
     values: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+    value: float | int | str | None = None
+    threshold: float | int | str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Where a bundle comes from and the sha256 of its files."""
+    """Where a bundle comes from and the sha256 of its files.
+
+    `items_sha256` is that of the item ids in the order in which training numbered them; bundles of
+    before have none.
+    """
 
     name: str
     version: str
@@ -96,6 +94,7 @@ class Manifest:
     seed: int
     n_items: int
     parent: str | None = None
+    items_sha256: str | None = None
     raw_objects: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -112,7 +111,10 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class BundleContent:
-    """A bundle in memory. `fallbacks` are items with their popularity score, best first."""
+    """A bundle in memory. `fallbacks` are items with their popularity score, best first.
+
+    `fusion` has `model` among its parts; without one the model ranks alone.
+    """
 
     manifest: Manifest
     model: GRU4Rec
@@ -121,9 +123,15 @@ class BundleContent:
     golden: list[Golden]
     metrics: dict[str, Any]
     checks: list[Check]
+    fusion: Fusion | None = None
+
+    @property
+    def ranker(self) -> Ranker:
+        """What ranks: the fusion where there is one."""
+        return self.fusion or self.model
 
 
-def new_manifest(origin: Origin, n_items: int, content_sha256: str) -> Manifest:
+def new_manifest(origin: Origin, item_ids: Sequence[str], content_sha256: str) -> Manifest:
     """A manifest without files; its version sorts by time and tells contents apart."""
     created_at = datetime.now(UTC).replace(microsecond=0)
     return Manifest(
@@ -133,18 +141,23 @@ def new_manifest(origin: Origin, n_items: int, content_sha256: str) -> Manifest:
         snapshot_id=origin.snapshot_id,
         code_version=package_version("shallop"),
         seed=origin.seed,
-        n_items=n_items,
+        n_items=len(item_ids),
         parent=origin.parent,
+        items_sha256=item_map_sha256(item_ids),
         raw_objects=list(origin.raw_objects),
     )
 
 
-def weights_sha256(model: GRU4Rec) -> str:
-    """Digest of the weights, the same on every machine that has them."""
-    digest = sha256()
-    for name, weight in sorted(model.weights.items()):
+def content_sha256(model: GRU4Rec, fusion: Fusion | None, item_ids: Sequence[str]) -> str:
+    """Digest of all that ranks, the same on every machine that has it."""
+    digest = sha256(item_map_sha256(item_ids).encode())
+    arrays = {name: weight.contiguous().numpy() for name, weight in model.weights.items()}
+    if fusion is not None:
+        arrays |= fusion_arrays(fusion)
+        digest.update(repr(sorted(fusion.weights.items())).encode())
+    for name, array in sorted(arrays.items()):
         digest.update(name.encode())
-        digest.update(weight.contiguous().numpy().tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -156,9 +169,11 @@ def write_bundle(content: BundleContent, folder: Path) -> None:
         weights = {name: weight.contiguous() for name, weight in content.model.weights.items()}
         save_file(weights, partial / "model.safetensors")
         content.model.config.save(partial / "config.json")
-        pq.write_table(_items_table(content.items), partial / "items.parquet", compression="zstd")
+        if content.fusion is not None:
+            write_fusion(content.fusion, partial)
+        pq.write_table(items_table(content.items), partial / "items.parquet", compression="zstd")
         pq.write_table(
-            _fallbacks_table(content.fallbacks), partial / "fallbacks.parquet", compression="zstd"
+            fallbacks_table(content.fallbacks), partial / "fallbacks.parquet", compression="zstd"
         )
         for name, value in (
             ("golden.json", content.golden), ("metrics.json", content.metrics),
@@ -172,10 +187,11 @@ def write_bundle(content: BundleContent, folder: Path) -> None:
 
 
 def write_checks(folder: Path, checks: Sequence[Check]) -> None:
-    """Keep the gate's verdict in a bundle that it has judged."""
+    """Keep the gate's verdict in a bundle that it has judged; other files' hashes stay."""
     manifest = read_manifest(folder)
     _write_json(folder / CHECKS, list(checks))
-    _write_manifest(folder, manifest)
+    files = {**manifest.files, CHECKS: _sha256(folder / CHECKS)}
+    _write_json(folder / MANIFEST, replace(manifest, files=files))
 
 
 def write_report_files(folder: Path, evaluation: Mapping[str, Any], report: str) -> None:
@@ -202,7 +218,8 @@ def decode_manifest(data: bytes, source: str) -> Manifest:
 def verify_files(folder: Path) -> Manifest:
     """Check that every file is there and has the sha256 of the manifest. Raises BundleCorrupt."""
     manifest = read_manifest(folder)
-    missing = sorted(set(FILES) - set(manifest.files))
+    expected_files = {*FILES, *(FUSION_FILES if {*FUSION_FILES} & {*manifest.files} else ())}
+    missing = sorted(expected_files - set(manifest.files))
     if missing:
         raise BundleCorrupt(f"{MANIFEST} of {folder} does not name: {missing}")
     for name, expected in manifest.files.items():
@@ -225,6 +242,9 @@ def read_bundle(folder: Path) -> BundleContent:
         golden = msgspec.json.decode((folder / "golden.json").read_bytes(), type=list[Golden])
         metrics = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=dict[str, Any])
         checks = msgspec.json.decode((folder / CHECKS).read_bytes(), type=list[Check])
+        _check_sizes(manifest, config, weights, items, folder)
+        model = GRU4Rec(config, weights)
+        fusion = read_fusion(folder, model) if FUSION in manifest.files else None
     except (
         BadConfig,
         SafetensorError,
@@ -233,11 +253,10 @@ def read_bundle(folder: Path) -> BundleContent:
         ValueError,
     ) as error:
         raise BundleCorrupt(f"bundle {folder} cannot be read: {error}") from error
-    _check_sizes(manifest, config, weights, items, folder)
     return BundleContent(
-        manifest, GRU4Rec(config, weights), _items(items),
-        list(zip(_items(fallbacks), fallbacks["score"].to_pylist(), strict=True)),
-        golden, metrics, checks,
+        manifest, model, items_of(items),
+        list(zip(items_of(fallbacks), fallbacks["score"].to_pylist(), strict=True)),
+        golden, metrics, checks, fusion,
     )  # fmt: skip
 
 
@@ -260,36 +279,12 @@ def _check_sizes(
         raise BundleCorrupt(
             f"weights of {folder} should have shapes {expected}, they have: {found}"
         )
-
-
-def _items(table: pa.Table) -> list[Item]:
-    columns = (table[name].to_pylist() for name in ("item_id", "title", "category", "price"))
-    return [Item(*row) for row in zip(*columns, strict=True)]
-
-
-def _items_table(items: Sequence[Item]) -> pa.Table:
-    return pa.table(
-        {"item_idx": pa.array(range(len(items)), pa.int32()), **_details(items)},
-        schema=ITEMS_SCHEMA,
-    )
-
-
-def _fallbacks_table(fallbacks: Sequence[tuple[Item, float]]) -> pa.Table:
-    return pa.table(
-        {
-            "rank": pa.array(range(1, len(fallbacks) + 1), pa.int64()),
-            "score": pa.array([score for _, score in fallbacks], pa.float64()),
-            **_details([item for item, _ in fallbacks]),
-        },
-        schema=FALLBACKS_SCHEMA,
-    )
-
-
-def _details(items: Sequence[Item]) -> dict[str, list[Any]]:
-    return {
-        name: [getattr(item, name) for item in items]
-        for name in ("item_id", "title", "category", "price")
-    }
+    digest = item_map_sha256(items["item_id"].to_pylist())
+    if manifest.items_sha256 not in (None, digest):
+        raise BundleCorrupt(
+            f"items.parquet of {folder} should number items as training did (sha256 "
+            f"{manifest.items_sha256}), its item ids have: {digest}"
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -297,7 +292,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    present = [name for name in REPORT_FILES if (folder / name).exists()]
+    optional = (*FUSION_FILES, *REPORT_FILES)
+    present = [name for name in optional if (folder / name).exists()]
     files = {name: _sha256(folder / name) for name in (*FILES, *present)}
     _write_json(folder / MANIFEST, replace(manifest, files=files))
 

@@ -1,29 +1,33 @@
-"""From marts to a judged model bundle: split, train, evaluate, refit, write, gate."""
+"""From marts to a judged model bundle: split, weigh, train, evaluate, refit, write, gate.
+
+The content of metrics.json is described in docs/gate.md.
+"""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from torch import Tensor
 
 from models.bundle import (
     BundleContent,
     Check,
-    Item,
     Origin,
+    content_sha256,
     new_manifest,
-    weights_sha256,
     write_bundle,
     write_checks,
 )
 from models.checkpoint import Checkpoint
+from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
 from models.dataset import (
-    Catalogue,
     NotEnoughData,
     Sessions,
     Split,
@@ -31,14 +35,18 @@ from models.dataset import (
     latest_days,
     temporal_split,
 )
-from models.evaluation import Ranker, evaluate
-from models.evidence import appraise_split
-from models.gate import judge
-from models.item_knn import ItemKNN
-from models.popularity import Popularity
+from models.evaluation import Ranker, Ranks, figures_of, rank_targets
+from models.evaluation_file import appraise_split
+from models.fusion import Fusion
+from models.fusion_file import GRU4REC
+from models.gate import Evidence, judge
+from models.gru4rec import GRU4Rec
+from models.item_tables import Item
+from models.recipe import VMIS, Weighting, parts_of, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
-from models.scorer import SessionScorer, golden_sessions
+from models.rivals import GATE_RIVALS, RIVALS
+from models.scorer import FUSION, SessionScorer, golden_sessions
 from models.training import EpochReport, Trained, train
 from warehouse.settings import TrainingSettings
 
@@ -53,8 +61,8 @@ _N_GOLDEN = 8
 class Candidate:
     """A written and judged bundle.
 
-    `metrics` has recall and mrr on the hold-out by model: gru4rec, popularity, item-knn. `details`
-    is all of metrics.json.
+    `metrics` has recall and mrr on the hold-out by model: what serves, its network alone, and the
+    rivals. `details` is all of metrics.json, `evidence` what else the gate looked at.
     """
 
     folder: Path
@@ -63,11 +71,25 @@ class Candidate:
     metrics: dict[str, dict[str, float]]
     details: dict[str, Any]
     checks: list[Check]
+    evidence: Evidence = field(repr=False)
 
     @property
     def is_passed(self) -> bool:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A ranker, and the network in it with its log."""
+
+    ranker: Ranker
+    trained: Trained
+    sessions: Sessions
+
+    @property
+    def fusion(self) -> Fusion | None:
+        return self.ranker if isinstance(self.ranker, Fusion) else None
 
 
 def build_candidate(
@@ -82,43 +104,72 @@ def build_candidate(
     progress: Callable[[EpochReport], None] | None = None,
     parent: str | None = None,
     raw_objects: Sequence[str] = (),
+    champion: SessionScorer | None = None,
     checkpoints: Path | None = None,
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
     Figures come from a model that never saw the hold-out; what is written was trained on all of it
-    where `training.refit`. In the folder `checkpoints` a training that was killed is found again
-    and goes on. Raises NotEnoughData and TrainingDiverged.
+    where `training.refit`. `champion`, the model that serves, is compared on sessions that it never
+    saw. In the folder `checkpoints` a training that was killed is found again and goes on. Raises
+    NotEnoughData and TrainingDiverged.
     """
+    clock = _Clock()
     all_steps = Steps.from_mart(steps)
     split = _split(all_steps, training)
-    trained = _train(
-        split.train, config, training, progress, _checkpoint(checkpoints, "holdout", training)
-    )
-    rankers = _rankers(split, trained)
-    details = _evaluated(split, rankers, training)
-    evaluation = appraise_split(rankers, split, steps, items, seed=training.seed)
-    catalogue, sessions = split.catalogue, split.train
-    if training.refit:
-        catalogue, sessions = _everything(all_steps, training)
-        trained = _train(
-            sessions, config, training, progress, _checkpoint(checkpoints, "refit", training)
-        )
+
+    def learn(stage: str, sessions: Sessions) -> Trained:
+        checkpoint = _checkpoint(checkpoints, stage, training)
+        return _train(sessions, config, training, progress, checkpoint)
+
+    weighting = None
+    if training.fusion:
+        weighting = _weighting(split, training, partial(learn, "weigh"))
+    clock.lap("weigh")
+    made = _made(split.train, weighting, partial(learn, "holdout"))
+    clock.lap("train")
+    details, ranks = _evaluated(split, made, weighting, training, champion)
+    clock.lap("judge")
+    evaluation = appraise_split(_reported(split, made), split, steps, items, seed=training.seed)
     details["summary"] = summary_of(evaluation)
+    clock.lap("appraise")
+    used, catalogue = split.train_steps, split.catalogue
+    if training.refit:
+        used = _everything(all_steps, training)
+        catalogue = used.catalogue()
+        made = _made(used.sessions(catalogue), weighting, partial(learn, "refit"))
+        clock.lap("refit")
     details["training"] = {
-        "n_sessions": len(sessions), "n_steps": sessions.n_steps, "n_items": len(catalogue),
-        "is_refit": training.refit, **asdict(trained.log),
+        "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
+        "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
+        "seconds": clock.laps, **asdict(made.trained.log),
     }  # fmt: skip
     origin = Origin(snapshot_id, training.seed, parent, tuple(raw_objects))
-    content = _content(trained, catalogue, sessions, items, popularity, details, origin)
+    content = _content(made, catalogue.item_ids, items, popularity, details, origin)
     written = folder / content.manifest.version
     write_bundle(content, written)
-    checks = judge(details, written)
+    evidence = Evidence(
+        split, ranks, catalogue.item_ids, frozenset(items["item_id"].to_pylist()), steps
+    )
+    checks = judge(details, written, evidence)
     write_checks(written, checks)
     write_report(written, evaluation)
     return Candidate(
-        written, content.manifest.name, content.manifest.version, details["models"], details, checks
-    )
+        written, content.manifest.name, content.manifest.version, details["models"], details,
+        checks, evidence,
+    )  # fmt: skip
+
+
+class _Clock:
+    """Seconds of each stage, from the end of the one before."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage], self._since = round(now - self._since, 3), now
 
 
 def _split(steps: Steps, training: TrainingSettings) -> Split:
@@ -163,21 +214,62 @@ def _checkpoint(folder: Path | None, name: str, training: TrainingSettings) -> C
     return Checkpoint(folder / f"{name}.safetensors", training.checkpoint_seconds)
 
 
-def _rankers(split: Split, trained: Trained) -> dict[str, Ranker]:
-    """The model and the baselines, all of the same training data."""
-    return {
-        "gru4rec": trained.model,
-        "popularity": Popularity(split.train),
-        "item-knn": ItemKNN(split.train),
-    }
+def _weighting(
+    split: Split, training: TrainingSettings, learn: Callable[[Sessions], Trained]
+) -> Weighting:
+    """Weights by the latest sessions that are trained on, the hold-out unseen."""
+
+    def network(sessions: Sessions) -> GRU4Rec:
+        return learn(sessions).model
+
+    return weighted(
+        split.train_steps, network, min_item_support=training.min_item_support,
+        min_session_steps=training.min_session_steps, min_predictions=training.min_holdout_steps,
+    )  # fmt: skip
+
+
+def _made(
+    sessions: Sessions, weighting: Weighting | None, learn: Callable[[Sessions], Trained]
+) -> _Made:
+    trained = learn(sessions)
+    if weighting is None:
+        return _Made(trained.model, trained, sessions)
+    fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)
+    return _Made(fusion, trained, sessions)
 
 
 def _evaluated(
-    split: Split, rankers: dict[str, Ranker], training: TrainingSettings
-) -> dict[str, Any]:
-    """Figures of the model and the baselines on the hold-out, and what that was."""
-    return {
-        "models": {name: evaluate(ranker, split.holdout) for name, ranker in rankers.items()},
+    split: Split, made: _Made, weighting: Weighting | None, training: TrainingSettings,
+    champion: SessionScorer | None,
+) -> tuple[dict[str, Any], Tensor]:  # fmt: skip
+    """Figures of the model and its rivals on the hold-out; and the model's ranks as served."""
+    served = GRU4REC if weighting is None else FUSION
+    ranks: dict[str, Ranks] = {served: rank_targets(made.ranker, split.holdout)}
+    if made.fusion is not None:
+        ranks[GRU4REC] = rank_targets(made.trained.model, split.holdout)
+    for name in GATE_RIVALS:  # one at a time: an index may be large
+        ranks[name] = rank_targets(RIVALS[name](split.train), split.holdout)
+    ours = ranks[served].served
+    details = {
+        "served": served,
+        "models": {name: figures_of(found) for name, found in ranks.items()},
+        "intervals": {
+            name: bounds(found.conservative, split.holdout, training.seed)
+            for name, found in ranks.items()
+        },
+        "differences": {
+            name: difference(ours, ranks[name].served, split.holdout, training.seed)
+            for name in GATE_RIVALS
+        },
+        "champion": champion and against_champion(
+            ours, champion, _unseen(split, champion), split.catalogue.item_ids, training.seed
+        ),
+        "fusion": weighting and {
+            "weights": weighting.weights,
+            "is_chosen": weighting.is_chosen,
+            "n_predictions": weighting.n_predictions,
+            "until": weighting.until and _text(weighting.until),
+        },
         "holdout": {
             "cut_at": _text(split.cut_at),
             "train_until": _text(split.train_until),
@@ -189,22 +281,35 @@ def _evaluated(
             "min_predictions": training.min_holdout_steps,
             "n_unseen": split.n_unseen,
         },
-    }
+    }  # fmt: skip
+    return details, ours
 
 
-def _everything(steps: Steps, training: TrainingSettings) -> tuple[Catalogue, Sessions]:
+def _reported(split: Split, made: _Made) -> dict[str, Ranker]:
+    """What the report compares: the model, its network alone, and what a shop would try first."""
+    if made.fusion is None:
+        rankers: dict[str, Ranker] = {GRU4REC: made.ranker}
+    else:
+        rankers = {FUSION: made.fusion, GRU4REC: made.trained.model}
+    return rankers | {name: RIVALS[name](split.train) for name in ("popularity", "item-knn", VMIS)}
+
+
+def _unseen(split: Split, champion: SessionScorer) -> Sessions:
+    """The hold-out sessions that began after the last step that the champion was trained on."""
+    return split.holdout_after(champion.trained_until)
+
+
+def _everything(steps: Steps, training: TrainingSettings) -> Steps:
     steps = latest_days(steps, training.window_days)
-    steps = steps.filtered(training.min_item_support, training.min_session_steps)
-    catalogue = steps.catalogue()
-    return catalogue, steps.sessions(catalogue)
+    return steps.filtered(training.min_item_support, training.min_session_steps)
 
 
 def _content(
-    trained: Trained, catalogue: Catalogue, sessions: Sessions, items: pa.Table,
-    popularity: pa.Table, metrics: dict[str, Any], origin: Origin,
+    made: _Made, item_ids: Sequence[str], items: pa.Table, popularity: pa.Table,
+    metrics: dict[str, Any], origin: Origin,
 ) -> BundleContent:  # fmt: skip
     details = _item_details(items)
-    known = [details.get(item_id, Item(item_id)) for item_id in catalogue.item_ids]
+    known = [details.get(item_id, Item(item_id)) for item_id in item_ids]
     by_rank = popularity.sort_by([("rank", "ascending"), ("item_id", "ascending")])
     fallbacks = [
         (details.get(item_id, Item(item_id)), float(score))
@@ -212,12 +317,10 @@ def _content(
             by_rank["item_id"].to_pylist(), by_rank["score"].to_pylist(), strict=True
         )
     ]
-    digest = sha256(weights_sha256(trained.model).encode())
-    digest.update("\n".join(catalogue.item_ids).encode())
-    manifest = new_manifest(origin, len(catalogue), digest.hexdigest())
-    content = BundleContent(manifest, trained.model, known, fallbacks, [], metrics, [])
-    golden = golden_sessions(SessionScorer(content), _samples(sessions, catalogue))
-    return BundleContent(manifest, trained.model, known, fallbacks, golden, metrics, [])
+    model = made.trained.model
+    manifest = new_manifest(origin, item_ids, content_sha256(model, made.fusion, item_ids))
+    content = BundleContent(manifest, model, known, fallbacks, [], metrics, [], made.fusion)
+    return replace(content, golden=golden_sessions(content, _samples(made.sessions)))
 
 
 def _item_details(items: pa.Table) -> dict[str, Item]:
@@ -225,14 +328,11 @@ def _item_details(items: pa.Table) -> dict[str, Item]:
     return {row[0]: Item(*row) for row in zip(*columns, strict=True)}
 
 
-def _samples(sessions: Sessions, catalogue: Catalogue) -> list[list[str]]:
+def _samples(sessions: Sessions) -> list[list[int]]:
     """A few sessions, spread over time."""
     stride = max(1, len(sessions) // _N_GOLDEN)
     return [
-        [
-            catalogue.item_ids[item_idx]
-            for item_idx in sessions.item_idx[sessions.offsets[one] : sessions.offsets[one + 1]][:5]
-        ]
+        sessions.item_idx[sessions.offsets[one] : sessions.offsets[one + 1]][:5].tolist()
         for one in range(0, len(sessions), stride)
     ][:_N_GOLDEN]
 

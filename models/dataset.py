@@ -8,7 +8,7 @@ bring two equal neighbours together and removing a session can take an item belo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,11 @@ class Sessions:
         """How many steps each item has, (n_items,)."""
         return np.bincount(self.item_idx, minlength=self.n_items).astype(np.int64)
 
+    def latest(self, n_sessions: int) -> "Sessions":
+        """The last `n_sessions` of them."""
+        offsets = self.offsets[len(self) - n_sessions :]
+        return Sessions(self.item_idx[offsets[0] :], offsets - offsets[0], self.n_items)
+
     @classmethod
     def from_lists(cls, sessions: Sequence[Sequence[int]], n_items: int) -> "Sessions":
         """Sessions written out as lists of `item_idx`, kept in the given order."""
@@ -145,6 +150,11 @@ class Steps:
                 f"{table.schema.field('Time').type}: {path}"
             )
         return _encoded(table["SessionId"], table["ItemId"], table["Time"], "ms")
+
+    @property
+    def until(self) -> datetime:
+        """The last step, UTC."""
+        return _moment(int(self.time_us.max()))
 
     def starts(self) -> tuple[Ints, Ints]:
         """First row of each session, and the session of each row counted from 0."""
@@ -221,18 +231,27 @@ class Split:
     """Sessions before the cut to learn from, later ones to judge by.
 
     `n_unseen` counts hold-out steps left out because training does not know their item.
-    `train_until` is the last step trained on, `holdout_from` the first one judged by;
-    `holdout_steps` are what `holdout` was made of.
+    `train_until` is the last step trained on, `holdout_from` and `holdout_until` are the first and
+    the last one judged by. `train` and `holdout` are the sessions of the steps beside them.
     """
 
     catalogue: Catalogue
     train: Sessions
     holdout: Sessions
-    holdout_steps: Steps
     cut_at: datetime
     train_until: datetime
     holdout_from: datetime
+    holdout_until: datetime
     n_unseen: int
+    train_steps: Steps
+    holdout_steps: Steps
+
+    def holdout_after(self, moment: datetime) -> Sessions:
+        """The hold-out sessions that began after `moment`, the last ones of `holdout`."""
+        first, _ = self.holdout_steps.starts()
+        began_us = np.sort(self.holdout_steps.time_us[first])
+        n_before = int(np.searchsorted(began_us, _microseconds(moment), side="right"))
+        return self.holdout.latest(len(self.holdout) - n_before)
 
 
 def temporal_split(
@@ -274,11 +293,13 @@ def temporal_split(
         catalogue=catalogue,
         train=train.sessions(catalogue),
         holdout=holdout.sessions(catalogue),
-        holdout_steps=holdout,
         cut_at=_moment(cut_us),
-        train_until=_moment(int(train.time_us.max())),
+        train_until=train.until,
         holdout_from=_moment(int(holdout.time_us.min())),
+        holdout_until=holdout.until,
         n_unseen=n_unseen,
+        train_steps=train,
+        holdout_steps=holdout,
     )
 
 
@@ -310,3 +331,7 @@ def _moment(time_us: int) -> datetime:
     return datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(
         microsecond=time_us % 1_000_000
     )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)

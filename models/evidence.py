@@ -1,82 +1,62 @@
-"""A judged model's `evaluation.json`: its appraisal on the hold-out, with sessions to look at."""
+"""What the gate judges a candidate by, beside its bundle and its figures."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
-from models.appraisal import HeldOut, appraise
-from models.context import context_of, first_seen
-from models.dataset import Sessions, Split, Steps
-from models.evaluation import Ranker
-from models.predictions import Predictions, predict
-from models.ragged import Ints
+from models.dataset import Split
+from models.ranking import Query
+from models.scorer import SessionScorer
 
-_N_EXAMPLES = 8
-_EXAMPLE_STEPS = 6
-_EXAMPLE_ITEMS = 6
+_MAX_SESSIONS = 200  # looked at by checks of behaviour: seconds, and means to two digits
+_MAX_STEPS = 10
+_BATCH = 64
 
 
-def appraise_split(
-    rankers: Mapping[str, Ranker], split: Split, steps: pa.Table, items: pa.Table, *, seed: int = 42
-) -> dict[str, Any]:
-    """Figures of rankers trained on `split.train`, by its hold-out; the first one is the model.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The split that the candidate was judged on, and what it should know.
 
-    `steps` and `items` are the marts; `split` was made of the former.
+    `ranks` are those of the judged model on the hold-out as served, (P,); `item_ids` what the
+    written model was trained on, by `item_idx`; `shop_item_ids` what the shop has now; `steps` is
+    the mart `training_steps`.
     """
-    item_ids = split.catalogue.item_ids
-    known = {
-        row["item_id"]: row for row in items.select(["item_id", "category", "price"]).to_pylist()
-    }
-    categories = [known.get(item_id, {}).get("category") for item_id in item_ids]
-    prices = [known.get(item_id, {}).get("price") for item_id in item_ids]
-    context = context_of(
-        split.train, split.holdout, split.holdout_steps,
-        first_seen(Steps.from_mart(steps), split.catalogue), table=steps,
-        categories=categories, prices=prices,
-    )  # fmt: skip
-    held_out = HeldOut(split.train, split.holdout, context, _codes(categories), split.n_unseen)
-    predictions = {name: predict(ranker, split.holdout) for name, ranker in rankers.items()}
-    main = next(iter(predictions.values()))
-    return {
-        **appraise(predictions, held_out, seed=seed),
-        "examples": _examples(main, split.holdout, item_ids, seed),
-    }
+
+    split: Split
+    ranks: Tensor
+    item_ids: Sequence[str]
+    shop_item_ids: frozenset[str]
+    steps: pa.Table
+
+    @cached_property
+    def holdout(self) -> list[list[str]]:
+        """Every hold-out session as items ids, the oldest first."""
+        sessions, names = self.split.holdout, self.split.catalogue.item_ids
+        ends = zip(sessions.offsets[:-1], sessions.offsets[1:], strict=True)
+        return [[names[item] for item in sessions.item_idx[start:end]] for start, end in ends]
+
+    @cached_property
+    def train(self) -> list[list[str]]:
+        """Every session that the judged model was trained on as item ids."""
+        sessions, names = self.split.train, self.split.catalogue.item_ids
+        ends = zip(sessions.offsets[:-1], sessions.offsets[1:], strict=True)
+        return [[names[item] for item in sessions.item_idx[start:end]] for start, end in ends]
+
+    @cached_property
+    def samples(self) -> list[list[str]]:
+        """Hold-out sessions, evenly spread over time, their latest steps."""
+        stride = max(1, -(-len(self.holdout) // _MAX_SESSIONS))
+        return [session[-_MAX_STEPS:] for session in self.holdout[::stride]]
 
 
-def _codes(categories: list[str | None]) -> Ints | None:
-    """A number for each category; None where no item has one."""
-    if not any(categories):
-        return None
-    _, codes = np.unique([one or "" for one in categories], return_inverse=True)
-    return codes.astype(np.int64)
-
-
-def _examples(
-    predictions: Predictions, sessions: Sessions, item_ids: tuple[str, ...], seed: int
-) -> list[dict[str, Any]]:
-    """The last prediction of some sessions, drawn with no eye to how well they went.
-
-    Sessions of three steps or more go first: of two there is little to see.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = rng.permutation(np.flatnonzero(sessions.lengths > 1))
-    drawn = drawn[np.argsort(sessions.lengths[drawn] < 3, kind="stable")][:_N_EXAMPLES]
-    last = np.cumsum(np.maximum(sessions.lengths - 1, 0)) - 1
-    examples = []
-    for session in drawn:
-        begin, end = sessions.offsets[session], sessions.offsets[session + 1]
-        steps = sessions.item_idx[begin:end]
-        row = int(last[session])
-        listed = predictions.lists[row][:_EXAMPLE_ITEMS]
-        examples.append(
-            {
-                "seen": [item_ids[one] for one in steps[:-1][-_EXAMPLE_STEPS:]],
-                "n_before": max(0, len(steps) - 1 - _EXAMPLE_STEPS),
-                "next": item_ids[steps[-1]],
-                "rank": int(predictions.ranks.served[row]),
-                "recommended": [item_ids[one] for one in listed if one >= 0],
-            }
-        )
-    return examples
+def lists_for(scorer: SessionScorer, sessions: Sequence[Sequence[str]], k: int) -> list[list[str]]:
+    """What `scorer` serves after each session, without the current item."""
+    lists: list[list[str]] = []
+    for start in range(0, len(sessions), _BATCH):
+        queries = [Query(one, k, one[-1:]) for one in sessions[start : start + _BATCH]]
+        rankings = scorer.recommend_each(queries)
+        lists += [[one.item_id for one in ranking.items] for ranking in rankings]
+    return lists

@@ -1,7 +1,8 @@
 """Several rankers as one: a weighted sum of their scores, each brought to the same scale first.
 
 Scores of a network, of neighbours' votes and of rules have nothing in common but their order and
-shape, so each is standardised over the catalogue, prediction by prediction, before it is weighted.
+shape, so each is standardised over the catalogue, prediction by prediction, before it is weighted
+(`models.standardised`).
 Weights come from sessions that the parts were not trained on (`choose_weights`), never from those
 that the fusion is judged by.
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from models.dataset import Sessions
 from models.evaluation import Ranker, mrr_at_k, pairs, ranks_in, recall_at_k
+from models.standardised import Standardised, standardised_scores
 
 Parts = Mapping[str, Ranker]
 Weights = dict[str, float]
@@ -45,9 +47,10 @@ class Fusion:
                 f"be 0, weights given: {self.weights}"
             )
 
-    @property
-    def _asked(self) -> list[tuple[Ranker, float]]:
-        return [(self.parts[name], weight) for name, weight in self.weights.items() if weight]
+    @cached_property
+    def asked(self) -> dict[str, Ranker]:
+        """The parts that count, by name."""
+        return {name: part for name, part in self.parts.items() if self.weights[name]}
 
     @property
     def n_items(self) -> int:
@@ -55,40 +58,39 @@ class Fusion:
 
     def states(self, sessions: Sessions) -> Tensor:
         """The parts' states side by side, (n_predictions, columns), float64."""
-        columns = [part.states(sessions).cpu() for part, _ in self._asked]
+        columns = [part.states(sessions).cpu() for part in self.asked.values()]
         n_rows = sessions.n_predictions
         return torch.cat([one.reshape(n_rows, -1).to(torch.float64) for one in columns], 1)
 
     def scores(self, states: Tensor) -> Tensor:
         """Weighted sum of standardised scores, (R, N), float32."""
-        total, start = torch.zeros(len(states), self.n_items), 0
-        for (part, weight), like in zip(self._asked, self._likes, strict=True):
+        own, start = {}, 0
+        for name, like in self._likes.items():
             end = start + math.prod(like.shape[1:])
-            own = states[:, start:end].to(like.dtype).reshape(-1, *like.shape[1:])
-            total.add_(standardised(part.scores(own)), alpha=weight)
+            own[name] = states[:, start:end].to(like.dtype).reshape(-1, *like.shape[1:])
             start = end
+        return self.total(self.standardised(own))
+
+    def standardised(self, states: Mapping[str, Tensor]) -> dict[str, Standardised]:
+        """What each part adds to the scores; `states` has the own states of those `asked`."""
+        return {
+            name: standardised_scores(part, states[name], self.weights[name])
+            for name, part in self.asked.items()
+        }
+
+    def total(self, of_parts: Mapping[str, Standardised]) -> Tensor:
+        """The scores that `standardised` parts add up to, (R, N), float32."""
+        first = next(iter(of_parts.values()))
+        total = torch.zeros(first.n_rows, self.n_items)
+        for one in of_parts.values():
+            one.add_to(total)
         return total
 
     @cached_property
-    def _likes(self) -> list[Tensor]:
+    def _likes(self) -> dict[str, Tensor]:
         """States of no prediction: type and columns of each part's."""
         nothing = Sessions.from_lists([], self.n_items)
-        return [part.states(nothing) for part, _ in self._asked]
-
-
-def standardised(scores: Tensor) -> Tensor:
-    """Scores less their mean, in standard deviations, row by row: (R, N), float32.
-
-    What is -inf stays so and does not count. A row without differences is 0.
-    """
-    is_finite = torch.isfinite(scores)
-    known = torch.where(is_finite, scores, 0.0).double()
-    n_known = is_finite.sum(1, keepdim=True).clamp_(min=1)
-    mean = known.sum(1, keepdim=True) / n_known
-    known = torch.where(is_finite, known - mean, 0.0)
-    deviation = (known.square().sum(1, keepdim=True) / n_known).sqrt_()
-    scaled = known / torch.where(deviation > 0, deviation, 1.0)
-    return torch.where(is_finite, scaled, scores.double()).float()
+        return {name: part.states(nothing) for name, part in self.asked.items()}
 
 
 def choose_weights(parts: Parts, sessions: Sessions) -> Weights:
@@ -113,13 +115,13 @@ class _Scored:
 
     def __init__(self, parts: Parts, sessions: Sessions) -> None:
         current, target = pairs(sessions)
-        n_items = next(iter(parts.values())).n_items
+        n_items = self._n_items = next(iter(parts.values())).n_items
         latest = slice(-max(1, _MAX_SCORES // n_items), None)
         self._current, self._target = current[latest], target[latest]
         self._n_rows = max(1, _SCORES_AT_ONCE // n_items)
         states = [(part, part.states(sessions)[latest].cpu()) for part in parts.values()]
         self._scores = [
-            [standardised(part.scores(own[rows])) for part, own in states] for rows in self._rows()
+            [standardised_scores(part, own[rows]) for part, own in states] for rows in self._rows()
         ]
 
     def best(self, candidates: list[tuple[float, ...]]) -> tuple[float, ...]:
@@ -129,10 +131,10 @@ class _Scored:
     def _quality(self, weights: tuple[float, ...]) -> float:
         ranks = []
         for rows, scores in zip(self._rows(), self._scores, strict=True):
-            total = torch.zeros_like(scores[0])
+            total = torch.zeros(scores[0].n_rows, self._n_items)
             for weight, one in zip(weights, scores, strict=True):
                 if weight:
-                    total.add_(one, alpha=weight)
+                    one.times(weight).add_to(total)
             ranks.append(ranks_in(total, self._current[rows], self._target[rows])[2])
         served = torch.cat(ranks) if ranks else self._target[:0]
         return recall_at_k(served, 20) * mrr_at_k(served, 20)

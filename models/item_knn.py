@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.dataset import Sessions
-from models.item_rules import ItemRules
+from models.item_rules import ItemRules, RuleIndex
 
 _MAX_SESSION_ITEMS = 50  # of a longer session only the first so many distinct items are paired
 
@@ -25,7 +25,7 @@ class ItemKNN(ItemRules):
         first, second, similarity = first[order], second[order], similarity[order]
         starts = np.searchsorted(first, np.arange(train.n_items))
         kept = np.arange(len(first)) - starts[first] < n_neighbours
-        super().__init__(first[kept], second[kept], similarity[kept], train.n_items)
+        super().__init__(RuleIndex.of(first[kept], second[kept], similarity[kept], train.n_items))
 
 
 def _similarities(

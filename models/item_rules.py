@@ -5,44 +5,56 @@ arXiv:1803.09587; sequential rules of one step are a first-order Markov chain. T
 cannot come next where repeats are collapsed, so it is never recommended.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from models.dataset import Sessions
 from models.prefixes import current_items
 from models.ragged import Ints, Ragged
+from models.sparse import Floats, SparseRanker, SparseScores
 
-Floats = npt.NDArray[np.float64]
 _MAX_STEPS = 200  # between two items of a session that are associated
 
 
-class ItemRules:
-    """Ranks items by the weight of a rule from the session's latest item to them."""
+@dataclass(frozen=True, eq=False)
+class RuleIndex:
+    """`rules` has the items that each item leads to, sorted; `weights` what each rule weighs."""
 
-    def __init__(self, first: Ints, second: Ints, weight: Floats, n_items: int) -> None:
+    rules: Ragged
+    weights: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, first: Ints, second: Ints, weight: Floats, n_items: int) -> "RuleIndex":
         """Weights of equal pairs of `first` and `second` are added up."""
         pairs, pair = np.unique(first * n_items + second, return_inverse=True)
-        self._weights = np.bincount(pair, weight, minlength=len(pairs))
-        self._rules = Ragged.grouped(pairs // n_items, pairs % n_items, n_items)
+        weights = np.bincount(pair, weight, minlength=len(pairs)).astype(np.float32)
+        return cls(Ragged.grouped(pairs // n_items, pairs % n_items, n_items).compact(), weights)
+
+
+class ItemRules(SparseRanker):
+    """Ranks items by the weight of a rule from the session's latest item to them."""
+
+    def __init__(self, index: RuleIndex) -> None:
+        self.index = index
 
     @property
     def n_items(self) -> int:
-        return len(self._rules)
+        return len(self.index.rules)
 
     def states(self, sessions: Sessions) -> Tensor:
         """The current item, (n_predictions,), int64."""
         return current_items(sessions)
 
-    def scores(self, states: Tensor) -> Tensor:
-        """Weight of each item's rule, 0 without one, -inf for the current item itself."""
+    def sparse_scores(self, states: Tensor) -> SparseScores:
+        """Weights of the rules that there are; the current item is masked."""
         items = states.numpy()
-        places, row = self._rules.entries(items)
-        scores = np.zeros((len(items), self.n_items))
-        scores[row, self._rules.values[places]] = self._weights[places]
-        scores[np.arange(len(items)), items] = -np.inf
-        return torch.from_numpy(scores)
+        places, row = self.index.rules.entries(items)
+        to = self.index.rules.values[places].astype(np.int64)
+        weights = self.index.weights[places].astype(np.float64)
+        return SparseScores.of(row, to, weights, items, self.n_items)
 
 
 class AssociationRules(ItemRules):
@@ -51,7 +63,7 @@ class AssociationRules(ItemRules):
     def __init__(self, train: Sessions) -> None:
         later, earlier, _ = _pairs(train, _MAX_STEPS)
         first, second = np.concatenate([later, earlier]), np.concatenate([earlier, later])
-        super().__init__(first, second, np.ones(len(first)), train.n_items)
+        super().__init__(RuleIndex.of(first, second, np.ones(len(first)), train.n_items))
 
 
 class SequentialRules(ItemRules):
@@ -59,7 +71,7 @@ class SequentialRules(ItemRules):
 
     def __init__(self, train: Sessions, n_steps: int = 15) -> None:
         later, earlier, distance = _pairs(train, n_steps)
-        super().__init__(earlier, later, 1.0 / distance, train.n_items)
+        super().__init__(RuleIndex.of(earlier, later, 1.0 / distance, train.n_items))
 
 
 class Markov(SequentialRules):

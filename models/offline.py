@@ -11,19 +11,18 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.config import BadConfig, GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Steps, temporal_split
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.devices import NoSuchDevice
 from models.evaluation import Ranker, Ranks, figures_of, rank_targets
-from models.fusion import Fusion, Parts, Weights, choose_weights
+from models.fusion import Fusion
 from models.intervals import intervals
+from models.recipe import parts_of, weighted
 from models.rivals import RIVALS
 from models.sasrec import train_sasrec
 from models.training import EpochReport, Trained, TrainingDiverged, train
 from warehouse.snapshot import SchemaMismatch
 
 MODELS = ("gru4rec", "fusion", "sasrec", *RIVALS)
-COMPANIONS = ("vmis-knn", "sequential-rules")  # what `fusion` adds to GRU4Rec
-VALIDATION_SHARE = 0.1  # of the training sessions, the latest: what `fusion` is weighted by
 _WITH_INTERVAL = ("recall@20", "mrr@20")
 
 
@@ -106,7 +105,10 @@ def _ranker(
     """The model trained on `sessions`, those of `train_file`, and what to report of it."""
     if model in RIVALS:
         return RIVALS[model](sessions), {}
-    weights = _fusion_weights(train_file, learn) if model == "fusion" else None
+    weighting = None
+    if model == "fusion":
+        steps = Steps.from_split_file(train_file)
+        weighting = weighted(steps, lambda before: learn(before).model)
     trained = learn(sessions)
     log = {
         "events_per_second": trained.log.events_per_second,
@@ -114,9 +116,10 @@ def _ranker(
         "device": trained.log.device,
         "config": asdict(trained.model.config),
     }
-    if weights is None:
+    if weighting is None:
         return trained.model, log
-    return Fusion(_parts(trained, sessions), weights), {**log, "weights": weights}
+    fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)
+    return fusion, {**log, "weights": weighting.weights}
 
 
 def _sasrec(
@@ -129,16 +132,6 @@ def _sasrec(
         progress=lambda _, loss: losses.append(loss),
     )  # fmt: skip
     return model, {"losses": losses, "config": asdict(model.config)}
-
-
-def _fusion_weights(train_file: Path, learn: Callable[[Sessions], Trained]) -> Weights:
-    """Weights by the latest sessions of the training file, with parts trained on the others."""
-    split = temporal_split(Steps.from_split_file(train_file), VALIDATION_SHARE)
-    return choose_weights(_parts(learn(split.train), split.train), split.holdout)
-
-
-def _parts(trained: Trained, sessions: Sessions) -> Parts:
-    return {"gru4rec": trained.model, **{name: RIVALS[name](sessions) for name in COMPANIONS}}
 
 
 def _intervals(ranks: Ranks, test: Sessions, seed: int) -> dict[str, tuple[float, float]]:

@@ -7,6 +7,7 @@ pointer is replaced last, so a channel always names such a version.
 import os
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from models.bundle import (
     BundleCorrupt,
     Manifest,
     decode_manifest,
+    read_manifest,
     verify_files,
 )
 from models.erasures import erasures_of
@@ -83,9 +85,10 @@ class ChannelPointer:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """A kept bundle; `metrics` are the model's own, `channels` those that serve it.
+    """A kept bundle; `metrics` are the model's own, `channels` those that name it.
 
-    `n_erasures` took away events that it was trained on.
+    `n_bytes` is the size of its files, `load_seconds` how long the gate took to load it,
+    `n_erasures` how many erasures took away events that it was trained on.
     """
 
     name: str
@@ -94,6 +97,8 @@ class BundleInfo:
     snapshot_id: str
     metrics: dict[str, Any]
     channels: list[str]
+    n_bytes: int
+    load_seconds: float | None
     n_erasures: int = 0
 
 
@@ -122,9 +127,12 @@ class Registry:
                 f"anew; {error}: `{layout.channel_key(channel)}`"
             ) from None
 
-    def upload(self, folder: Path) -> tuple[str, str]:
-        """Keep the bundle in `folder`; its name and version. Raises BundleCorrupt."""
-        manifest = verify_files(folder)
+    def upload(self, folder: Path, *, is_refused: bool = False) -> tuple[str, str]:
+        """Keep the bundle in `folder`; its name and version.
+
+        One that was refused is kept as it is, for whoever wants to know why. Raises BundleCorrupt.
+        """
+        manifest = read_manifest(folder) if is_refused else verify_files(folder)
         for file in (*manifest.files, MANIFEST):
             key = layout.bundle_key(manifest.name, manifest.version, file)
             self._store.put(key, (folder / file).read_bytes())
@@ -198,6 +206,24 @@ class Registry:
             )
         )
 
+    def refuse(self, name: str, version: str, reason: str) -> ChannelPointer:
+        """Write down that the gate refused a candidate, and why; what serves stays."""
+        return self._point(ChannelPointer(layout.REFUSED, name, version, datetime.now(UTC), reason))
+
+    def refusal(self) -> ChannelPointer | None:
+        """The last refused candidate, None where there is none or a champion came after it.
+
+        Raises BundleCorrupt where a pointer is damaged.
+        """
+        try:
+            refused = self.pointer(layout.REFUSED)
+        except NoChampionModel:
+            return None
+        try:
+            return refused if refused.promoted_at > self.pointer().promoted_at else None
+        except NoChampionModel:
+            return refused
+
     def rollback(self, channel: str = layout.CHAMPION) -> ChannelPointer:
         """Let `channel` serve what it served before; again, and it goes one further back.
 
@@ -226,17 +252,18 @@ class Registry:
     def versions(self) -> list[BundleInfo]:
         """Every whole bundle, newest first."""
         channels: dict[tuple[str, str], list[str]] = {}
-        found = []
+        found: list[tuple[str, str]] = []
+        n_bytes: Counter[tuple[str, str]] = Counter()
         for entry in self._store.list(layout.MODELS):
             parts = entry.key.removeprefix(f"{layout.MODELS}/").split("/")
             if entry.key.startswith(f"{layout.CHANNELS}/"):
                 pointer = self.pointer(parts[-1].removesuffix(".json"))
                 channels.setdefault((pointer.name, pointer.version), []).append(pointer.channel)
-            elif len(parts) == 3 and parts[2] == MANIFEST:
-                found.append((parts[0], parts[1]))
+            elif len(parts) == 3:
+                n_bytes[parts[0], parts[1]] += entry.size
+                found += [(parts[0], parts[1])] if parts[2] == MANIFEST else []
         described = [
-            self._described(name, version, channels.get((name, version), []))
-            for name, version in found
+            self._described(*bundle, channels.get(bundle, []), n_bytes[bundle]) for bundle in found
         ]
         return sorted(described, key=lambda info: (info.created_at, info.version), reverse=True)
 
@@ -258,13 +285,15 @@ class Registry:
             raise UnknownModel(f"this model was made without a report: `{name} {version}`")
         return self._file(name, version, REPORT)
 
-    def _described(self, name: str, version: str, channels: list[str]) -> BundleInfo:
-        manifest = self._manifest(name, version)
-        metrics = self.metrics(name, version).get("models", {}).get(NAME, {})
-        n_erasures = len(erasures_of(self._store, name, version))
+    def _described(self, name: str, version: str, channels: list[str], n_bytes: int) -> BundleInfo:
+        manifest, metrics = self._manifest(name, version), self.metrics(name, version)
+        of_model = metrics.get("models", {}).get(metrics.get("served", NAME), {})
+        values = [check.get("values", {}) for check in self.checks(name, version)]
+        seconds = next((one["load_seconds"] for one in values if "load_seconds" in one), None)
         return BundleInfo(
-            name, version, manifest.created_at, manifest.snapshot_id, metrics, channels, n_erasures
-        )
+            name, version, manifest.created_at, manifest.snapshot_id, of_model, channels, n_bytes,
+            seconds, len(erasures_of(self._store, name, version)),
+        )  # fmt: skip
 
     def _manifest(self, name: str, version: str) -> Manifest:
         return decode_manifest(self._file(name, version, MANIFEST), f"{name} {version}")

@@ -21,3 +21,8 @@ RIVALS: dict[str, Callable[[Sessions], Ranker]] = {
     "v-sknn": lambda train: SessionKNN(train, V_SKNN),
     "vmis-knn": lambda train: SessionKNN(train, VMIS_KNN),
 }
+
+# What a candidate is compared with before it serves; the others are variants of these.
+GATE_RIVALS = (
+    "popularity", "item-knn", "v-sknn", "vmis-knn", "sequential-rules", "markov",
+)  # fmt: skip

@@ -163,7 +163,7 @@ def train_sasrec(
             model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
         )  # fmt: skip
-        loss_of = _Loss(config, sessions, rng)
+        loss_of = _Loss(config, sessions, np.random.SeedSequence(seed, spawn_key=(1,)))
         for epoch in range(config.n_epochs):
             total = 0.0
             for steps, length in _batches(sessions, config, rng):
@@ -185,12 +185,15 @@ def train_sasrec(
 class _Loss:
     """Mean cross-entropy of the next items, over all items or over sampled ones."""
 
-    def __init__(self, config: SASRecConfig, sessions: Sessions, rng: np.random.Generator) -> None:
+    def __init__(
+        self, config: SASRecConfig, sessions: Sessions, seed: np.random.SeedSequence
+    ) -> None:
         self._is_full = sessions.n_items <= config.full_softmax_items
         support = np.maximum(sessions.support(), 1)
         self._log_support = torch.from_numpy(np.log(support)).float()
         self._alpha = config.sample_alpha
-        self._sampler = NegativeSampler(support, config.sample_alpha, config.n_sample, rng)
+        self._sampler = NegativeSampler(support, config.sample_alpha, config.n_sample, seed)
+        self._n_draws = 0
 
     def __call__(self, hidden: Tensor, items: Tensor, current: Tensor, following: Tensor) -> Tensor:
         """States (R, H) after the items `current`, before `following`; `items` is the table."""
@@ -199,7 +202,8 @@ class _Loss:
             scores = hidden @ items.T
             scores = scores.scatter_add(1, current[:, None], out[:, None])
             return functional.cross_entropy(scores, following)
-        drawn = torch.from_numpy(self._sampler.draw(1)[0]).to(items.device)
+        drawn = torch.from_numpy(self._sampler.draw(0, self._n_draws, 1)[0]).to(items.device)
+        self._n_draws += 1
         own = (hidden * items[following]).sum(1)
         scores = hidden @ items[drawn].T
         # Drawn in proportion to support**alpha: less its logarithm, up to a constant, the sum over

@@ -1,48 +1,37 @@
-"""The one way from a session to ranked items; evaluation ranks with the same network functions.
+"""The one way from sessions to ranked items; evaluation ranks with the same functions.
 
-Loading checks a bundle first (`models.bundle`), then that its golden sessions come out as they did
-when it was written. Weights are memory-mapped, so worker processes share them.
+A score is that of the whole catalogue's ranking, whatever a request filters out: parts are
+standardised first, then items are filtered. Loading checks a bundle first (`models.bundle`), then
+that its golden sessions come out as offline evaluation had them. Weights are memory-mapped, so
+worker processes share them.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundle import BundleContent, BundleCorrupt, Golden, Item, read_bundle
+from models.bundle import BundleContent, BundleCorrupt, Golden, read_bundle
+from models.dataset import Sessions
+from models.evaluation import Ranker
+from models.fusion import Fusion, Weights
+from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
+from models.item_tables import Item
+from models.ragged import Ints
+from models.ranking import POPULARITY, Query, Ranked, Ranking
+from models.standardised import Standardised
 
-__all__ = ["Item", "Ranked", "Ranking", "SessionScorer"]
+__all__ = ["Item", "Query", "Ranked", "Ranking", "SessionScorer", "golden_sessions"]
 
-GRU4REC, POPULARITY = "gru4rec", "popularity"
+FUSION = "fusion"
 _TOLERANCE = 1e-3  # of golden scores: other CPUs round differently
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One recommended item. `score` orders items of the same `source` only."""
-
-    item_id: str
-    score: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Recommended items, the best first.
-
-    `source` is what answered: `popularity` where the model knows none of the session's items.
-    `n_known` is how many steps of the session the model knows.
-    """
-
-    items: list[Ranked]
-    source: str
-    n_known: int
+_N_GOLDEN_ITEMS = 10
 
 
 class SessionScorer:
@@ -54,10 +43,20 @@ class SessionScorer:
         self.version: str = manifest.version
         self.created_at: datetime = manifest.created_at
         self.snapshot_id: str = manifest.snapshot_id
-        self.metrics: dict[str, Any] = content.metrics.get("models", {}).get(GRU4REC, {})
+        self.source: str = FUSION if content.fusion else GRU4REC
+        self.metrics: dict[str, Any] = content.metrics.get("models", {}).get(self.source, {})
+        # A model of before says only when it was made, which is not before what it knows.
+        until = content.metrics.get("training", {}).get("until")
+        self.trained_until: datetime = (
+            datetime.fromisoformat(until) if until else manifest.created_at
+        )
         self.model: GRU4Rec = content.model
+        self.ranker: Ranker = content.ranker
+        self.weights: Weights = content.fusion.weights if content.fusion else {GRU4REC: 1.0}
         self._items = content.items
-        self._index = {item.item_id: item_idx for item_idx, item in enumerate(content.items)}
+        self.index: dict[str, int] = {
+            item.item_id: item_idx for item_idx, item in enumerate(content.items)
+        }
         self._fallbacks = content.fallbacks
         self._details = {item.item_id: item for item, _ in content.fallbacks}
         self._details.update((item.item_id, item) for item in content.items)
@@ -65,7 +64,9 @@ class SessionScorer:
         for item_idx, item in enumerate(content.items):
             if item.category is not None:
                 by_category.setdefault(item.category, []).append(item_idx)
-        self._categories = {name: torch.tensor(rows) for name, rows in by_category.items()}
+        self._categories = {name: np.asarray(rows) for name, rows in by_category.items()}
+        prices = [np.nan if item.price is None else item.price for item in content.items]
+        self._prices = np.asarray(prices, dtype=np.float64)
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> "SessionScorer":
@@ -84,9 +85,23 @@ class SessionScorer:
         """Items that the model knows."""
         return len(self._items)
 
+    @property
+    def item_ids(self) -> list[str]:
+        """Every item that can be recommended, those of the model first."""
+        return list({**dict.fromkeys(self.index), **dict.fromkeys(self._details)})
+
+    @property
+    def popular_ids(self) -> list[str]:
+        """The items that are recommended where the model has none, the most popular first."""
+        return [item.item_id for item, _ in self._fallbacks]
+
     def item(self, item_id: str) -> Item | None:
         """What is known of an item that can be recommended."""
         return self._details.get(item_id)
+
+    def known(self, session_items: Sequence[str]) -> list[int]:
+        """The steps of a session that the model knows, by `item_idx`."""
+        return [self.index[item_id] for item_id in session_items if item_id in self.index]
 
     def recommend(
         self,
@@ -95,71 +110,105 @@ class SessionScorer:
         *,
         exclude: Collection[str] = (),
         category: str | None = None,
+        price_min: float | None = None,
+        price_max: float | None = None,
     ) -> Ranking:
-        """The `k` items most likely next, or fewer where the filters leave fewer.
+        """The answer to one Query of these values. Raises ValueError if `k` < 1."""
+        query = Query(session_items, k, exclude, category, price_min, price_max)
+        return self.recommend_each([query])[0]
 
-        `session_items` are the session's steps, oldest first; unknown ones are skipped. Items in
-        `exclude` or outside `category` are not given. Where the model has too few left, popular
-        items follow. Raises ValueError if `k` < 1.
+    def recommend_each(self, queries: Sequence[Query]) -> list[Ranking]:
+        """The `k` items most likely next for each query, or fewer where filters leave fewer.
+
+        Unknown steps are skipped. Where the model has too few items left, popular ones follow. The
+        queries are scored together: weights of a large catalogue are read once for all.
         """
-        if k < 1:
-            raise ValueError(f"at least one item must be asked for, `k` is: {k}")
-        known = [self._index[item_id] for item_id in session_items if item_id in self._index]
-        ranked = self._by_model(known, k, exclude, category) if known else []
-        if len(ranked) < k:
-            taken = {*exclude, *(one.item_id for one in ranked)}
-            ranked += self._by_popularity(k - len(ranked), taken, category)
-        return Ranking(ranked, GRU4REC if known else POPULARITY, len(known))
+        known = [self.known(query.session_items) for query in queries]
+        scored = [place for place, items in enumerate(known) if items]
+        by_model: list[list[Ranked]] = [[] for _ in queries]
+        if scored:
+            scores, of_parts = self._scores([known[place] for place in scored])
+            for row, place in enumerate(scored):
+                by_model[place] = self._best(scores[row], of_parts, row, queries[place])
+        return [
+            self._filled(query, ranked, len(items))
+            for query, ranked, items in zip(queries, by_model, known, strict=True)
+        ]
+
+    def scores(self, item_idx: Sequence[int]) -> Tensor:
+        """Score of every item after a session of known items, at least one: (n_items,).
+
+        An item that must not follow has -inf.
+        """
+        return self._scores([item_idx])[0][0]
 
     @torch.inference_mode()
-    def scores(self, item_idx: Sequence[int], among: Tensor | None = None) -> Tensor:
-        """Score of every item, or of those `among`, after a session of known items: (n_items,).
+    def _scores(
+        self, sessions: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Mapping[str, Standardised]]:
+        """Scores of every item after each session, (R, N), and what the parts add to them."""
+        return scores_after(self.ranker, [without_repeats(one) for one in sessions])
 
-        The session needs at least one step.
-        """
-        hidden = self.model.zero_hidden(1)
-        for current in _without_repeats(item_idx):
-            hidden = self.model.advance(torch.tensor([current]), hidden)
-        return self.model.scores(hidden[-1], among).squeeze(0)
-
-    def _by_model(
-        self, known: Sequence[int], k: int, exclude: Collection[str], category: str | None
+    def _best(
+        self, scores: Tensor, of_parts: Mapping[str, Standardised], row: int, query: Query
     ) -> list[Ranked]:
-        among = None
-        if category is not None:
-            among = self._categories.get(category)
-            if among is None:
-                return []
-        scores = self.scores(known, among)
-        excluded = {self._index[item_id] for item_id in exclude if item_id in self._index}
-        best, places = torch.topk(scores, min(k + len(excluded), len(scores)))
-        item_idx = places if among is None else among.index_select(0, places)
-        ranked = [
-            Ranked(self._items[one].item_id, score, GRU4REC)
+        among = self._among(query)
+        if among is not None:
+            scores = scores.index_select(0, torch.from_numpy(among))
+        excluded = set(self.known(list(query.exclude)))
+        best, places = torch.topk(scores, min(query.k + len(excluded), len(scores)))
+        item_idx = places.numpy() if among is None else among[places.numpy()]
+        kept = [
+            (score, one)
             for score, one in zip(best.tolist(), item_idx.tolist(), strict=True)
-            if one not in excluded
+            if one not in excluded and score != -np.inf
+        ][: query.k]
+        sources = self._sources(of_parts, row, [one for _, one in kept])
+        return [
+            Ranked(self._items[one].item_id, score, source)
+            for (score, one), source in zip(kept, sources, strict=True)
         ]
-        return ranked[:k]
 
-    def _by_popularity(
-        self, n_items: int, taken: Collection[str], category: str | None
-    ) -> list[Ranked]:
-        ranked: list[Ranked] = []
+    def _among(self, query: Query) -> Ints | None:
+        """The items that category and price leave, None for all."""
+        rows = None
+        if query.category is not None:
+            rows = self._categories.get(query.category, np.zeros(0, dtype=np.int64))
+        if query.has_price:
+            prices = self._prices if rows is None else self._prices[rows]
+            fitting = np.flatnonzero((prices >= query.low) & (prices <= query.high))
+            rows = fitting if rows is None else rows[fitting]
+        return rows
+
+    def _sources(
+        self, of_parts: Mapping[str, Standardised], row: int, item_idx: Sequence[int]
+    ) -> list[str]:
+        """The part whose share of each item's score is the largest."""
+        if not of_parts or not item_idx:
+            return [GRU4REC] * len(item_idx)
+        items = np.asarray(item_idx, dtype=np.int64)
+        shares = np.stack([one.at(row, items) for one in of_parts.values()])
+        names = list(of_parts)
+        return [names[place] for place in shares.argmax(0)]
+
+    def _filled(self, query: Query, ranked: list[Ranked], n_known: int) -> Ranking:
+        """With popular items where the model has too few."""
+        taken = {*query.exclude, *(one.item_id for one in ranked)}
         for item, score in self._fallbacks:
-            if len(ranked) == n_items:
+            if len(ranked) >= query.k:
                 break
-            if item.item_id not in taken and (category is None or item.category == category):
+            if item.item_id not in taken and query.takes(item):
                 ranked.append(Ranked(item.item_id, score, POPULARITY))
-        return ranked
+        return Ranking(ranked, self.source if n_known else POPULARITY, n_known)
 
     def verify_golden(self, golden: Sequence[Golden], folder: Path) -> None:
         """Compare with what the bundle's writer got. Raises BundleCorrupt."""
         for one in golden:
-            known = [self._index[item_id] for item_id in one.items if item_id in self._index]
-            if not known or any(item_id not in self._index for item_id in one.expected):
+            known = self.known(one.items)
+            if not known or any(item_id not in self.index for item_id in one.expected):
                 raise BundleCorrupt(f"golden.json has items that the model lacks: {folder}")
             scores = self.scores(known)
-            rows = torch.tensor([self._index[item_id] for item_id in one.expected])
+            rows = torch.tensor([self.index[item_id] for item_id in one.expected])
             expected = torch.tensor(one.scores, dtype=scores.dtype)
             best = torch.topk(scores, len(rows)).values
             for found in (scores[rows], best):
@@ -170,17 +219,38 @@ class SessionScorer:
                     )
 
 
-def golden_sessions(scorer: SessionScorer, sessions: Sequence[Sequence[str]]) -> list[Golden]:
-    """What `scorer` recommends now, to be reproduced when its bundle is loaded."""
+def scores_after(
+    ranker: Ranker, sessions: Sequence[Sequence[int]]
+) -> tuple[Tensor, Mapping[str, Standardised]]:
+    """Scores of every item after whole sessions of one step or more, (R, N).
+
+    And what the parts of a fusion add to them, nothing for other rankers.
+    """
+    # A ranker says what it knows before each prediction, so each session gets one after its end.
+    followed = Sessions.from_lists([[*one, 0] for one in sessions], ranker.n_items)
+    last = torch.from_numpy(np.cumsum([len(one) for one in sessions]) - 1)
+    if not isinstance(ranker, Fusion):
+        return ranker.scores(ranker.states(followed)[last]).cpu(), {}
+    own = {name: part.states(followed)[last] for name, part in ranker.asked.items()}
+    of_parts = ranker.standardised(own)
+    return ranker.total(of_parts), of_parts
+
+
+@torch.inference_mode()
+def golden_sessions(content: BundleContent, sessions: Sequence[Sequence[int]]) -> list[Golden]:
+    """What the ranker recommends by `item_idx`, all sessions at once as in offline evaluation.
+
+    To be reproduced by id and one by one when the bundle is loaded.
+    """
+    rows, _ = scores_after(content.ranker, [without_repeats(one) for one in sessions])
     golden = []
-    for session in sessions:
-        ranked = scorer.recommend(session, min(10, scorer.n_items)).items
-        golden.append(
-            Golden(list(session), [one.item_id for one in ranked], [one.score for one in ranked])
-        )
+    for session, scores in zip(sessions, rows, strict=True):
+        best, places = torch.topk(scores, min(_N_GOLDEN_ITEMS, int(torch.isfinite(scores).sum())))
+        ids = [content.items[one].item_id for one in places.tolist()]
+        golden.append(Golden([content.items[one].item_id for one in session], ids, best.tolist()))
     return golden
 
 
-def _without_repeats(item_idx: Sequence[int]) -> list[int]:
+def without_repeats(item_idx: Sequence[int]) -> list[int]:
     """Steps as training sees them: an item repeated at once is one step."""
     return [*item_idx[:1], *(after for before, after in pairwise(item_idx) if before != after)]

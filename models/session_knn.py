@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from models.dataset import Sessions
 from models.prefixes import prefixes
 from models.ragged import Ints, Ragged
+from models.sparse import Floats, SparseRanker, SparseScores
 
-Floats = npt.NDArray[np.float64]
 _ENTRIES_AT_ONCE = 2_000_000  # bounds memory: about 200 MB
+_SCORES_AT_ONCE = 200_000  # up to here adding up over the catalogue is faster than sorting votes
 
 
 @dataclass(frozen=True)
@@ -54,54 +54,79 @@ V_SKNN = SessionKNNConfig(200, 2_000, 100, 2, False, True, 1.0, 10.0)
 VMIS_KNN = SessionKNNConfig(100, 500, 9, 1, False, True, 0.0, 1.0)
 
 
-class SessionKNN:
-    """Ranks items by the votes of similar sessions of `train`."""
+@dataclass(frozen=True, eq=False)
+class SessionIndex:
+    """What neighbours are found by: R past sessions in order of time, N items.
 
-    def __init__(self, train: Sessions, config: SessionKNNConfig = VMIS_KNN) -> None:
-        self.config = config
-        self._n_items = train.n_items
+    `items_of` has the distinct items of each session, sorted; `sessions_of` the latest sessions of
+    each item, in order of time; `item_weight` is (N,), float32, what a vote for the item counts.
+    """
+
+    items_of: Ragged
+    sessions_of: Ragged
+    item_weight: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, train: Sessions, config: SessionKNNConfig) -> "SessionIndex":
         session, item = _distinct_items(train)
-        self._items_of = Ragged.grouped(session, item, len(train))
         by_item = np.argsort(item, kind="stable")  # sessions stay in order of time
-        self._sessions_of = Ragged.grouped(item[by_item], session[by_item], train.n_items)
+        sessions_of = Ragged.grouped(item[by_item], session[by_item], train.n_items)
         idf = np.log(np.maximum(len(train) / np.maximum(train.support(), 1), 1.0))
-        self._item_weight = config.idf_base + config.idf_weight * idf
-        self._sessions_of = self._sessions_of.tails(config.n_recent)
+        return cls(
+            Ragged.grouped(session, item, len(train)).compact(),
+            sessions_of.tails(config.n_recent).compact(),
+            (config.idf_base + config.idf_weight * idf).astype(np.float32),
+        )
+
+
+class SessionKNN(SparseRanker):
+    """Ranks items by the votes of similar sessions of `train`, which may be an index of them."""
+
+    def __init__(self, train: Sessions | SessionIndex, config: SessionKNNConfig = VMIS_KNN) -> None:
+        self.config = config
+        self.index = train if isinstance(train, SessionIndex) else SessionIndex.of(train, config)
+        self._items_of, self._sessions_of = self.index.items_of, self.index.sessions_of
 
     @property
     def n_items(self) -> int:
-        return self._n_items
+        return len(self._sessions_of)
 
     def states(self, sessions: Sessions) -> Tensor:
         """Latest steps, the current one first, -1 where there are none, (n_predictions, steps)."""
         return prefixes(sessions, self.config.last_steps)
 
-    def scores(self, states: Tensor) -> Tensor:
-        """Votes for every item, 0 without any, -inf for the current one, (R, N), float64."""
+    def sparse_scores(self, states: Tensor) -> SparseScores:
+        """Votes for the items that have any; the current one is masked."""
         steps = states.numpy()
-        scores = np.empty((len(steps), self._n_items))
-        for rows in self._blocks(steps):
-            scores[rows] = self._votes(steps[rows])
-        has_item = np.flatnonzero(steps[:, 0] >= 0)
-        scores[has_item, steps[has_item, 0]] = -np.inf
-        return torch.from_numpy(scores)
+        found = [self._votes(steps[rows], rows.start) for rows in self._blocks(steps)]
+        row, item, votes = (
+            np.concatenate(column) if column else np.zeros(0, np.int64)
+            for column in (zip(*found, strict=True) if found else ([], [], []))
+        )
+        return SparseScores.of(row, item, votes, steps[:, 0], self.n_items)
 
     def _blocks(self, steps: Ints) -> Iterator[slice]:
-        n_entries = np.where(steps >= 0, self._sessions_of.lengths[steps], 0).sum(1)
+        n_entries = np.where(steps >= 0, self._sessions_of.lengths_of(steps), 0).sum(1)
         block = np.cumsum(n_entries) // _ENTRIES_AT_ONCE
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
             yield slice(int(start), int(end))
 
-    def _votes(self, steps: Ints) -> Floats:
+    def _votes(self, steps: Ints, first_row: int) -> tuple[Ints, Ints, Floats]:
+        """Row counted from `first_row`, item and votes of each item voted for, in this order."""
         row, session, similarity = self._neighbours(steps)
         places, owner = self._items_of.entries(session)
         item = self._items_of.values[places]
-        votes = similarity[owner] * self._item_weight[item]
-        n_rows = len(steps)
-        key = row[owner] * self._n_items + item
-        summed = np.bincount(key, votes, minlength=n_rows * self._n_items)
-        return summed.astype(np.float64, copy=False).reshape(n_rows, self._n_items)
+        votes = similarity[owner] * self.index.item_weight[item]
+        key = row[owner] * self.n_items + item
+        if len(steps) * self.n_items <= _SCORES_AT_ONCE:
+            summed = np.bincount(key, votes, minlength=len(steps) * self.n_items)
+            key = np.flatnonzero(summed)
+            summed = summed[key]
+        else:
+            key, place = np.unique(key, return_inverse=True)
+            summed = np.bincount(place, votes, minlength=len(key))
+        return first_row + key // self.n_items, key % self.n_items, summed.astype(np.float64)
 
     def _neighbours(self, steps: Ints) -> tuple[Ints, Ints, Floats]:
         """Row, session and weight of each vote, row by row."""

@@ -111,6 +111,6 @@ def _epochs(
                     trainer.losses[-1],
                     rates[-1],
                     trainer.trained_model,
-                )  # fmt: skip
+                )
             )
     return rates

@@ -14,6 +14,7 @@ REPORTS = "reports"
 ERASURES = "erasures"
 
 CHAMPION = "champion"
+REFUSED = "refused"  # the candidate that the gate refused last
 
 
 def raw_key(

@@ -151,6 +151,10 @@ class TrainingSettings(_Part):
     refit: bool = Field(
         True, description="Train once more on all sessions, hold-out included, before publishing."
     )
+    fusion: bool = Field(
+        True,
+        description="Serve GRU4Rec fused with VMIS-kNN and sequential rules, else it alone.",
+    )
     min_holdout_steps: int = Field(
         20, ge=1, description="Predictions the hold-out needs before a model may be judged."
     )

@@ -134,7 +134,10 @@ function recommend() {
   else byId("recommended").append(carousel);
 }
 
-const nameOf = (source) => (source === "gru4rec" ? "GRU4Rec" : source);
+const NAMES = {
+  gru4rec: "GRU4Rec", "vmis-knn": "similar sessions", "sequential-rules": "what follows",
+};
+const nameOf = (source) => NAMES[source] ?? source;
 
 function sourceOf(reply) {
   const first = reply.items[0];

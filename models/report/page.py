@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
-from models.bundle import CHECKS, Check, Item, read_manifest, write_report_files
+from models.bundle import CHECKS, Check, read_manifest, write_report_files
+from models.item_tables import Item
 from models.report import sections
 from models.report.html import Html, document, element
 

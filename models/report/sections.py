@@ -6,7 +6,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.bundle import Check, Item
+from models.bundle import Check
+from models.item_tables import Item
 from models.report.html import Child, Html, element, facts, section, table
 from models.report.svg import Line, Row, interval_chart, line_chart
 

@@ -1,8 +1,10 @@
 """GET /recommend through the app, with a real model of a catalogue that is walked in order."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -13,6 +15,13 @@ from models.scorer import SessionScorer
 from tests.api.tiny_shop import ITEM_IDS, SNAPSHOT_ID, promote, publish_marts, serving, view
 from warehouse.settings import ServingSettings, Settings
 from warehouse.store import ObjectStore
+
+
+def recommend(client: TestClient, **parameters: object) -> dict[str, Any]:
+    reply = client.get("/recommend", params=parameters)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
 
 
 def ids(reply: object) -> list[str]:
@@ -200,3 +209,41 @@ def test_an_unreadable_session_is_said(shop: TestClient, settings: Settings) -> 
 def test_other_methods_are_405(shop: TestClient, method: str) -> None:
     reply = shop.request(method, "/recommend")
     assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
+
+
+def test_a_price_may_be_asked_for(shop: TestClient) -> None:
+    items = recommend(shop, items=ITEM_IDS[1], k=20, price_min=10, price_max="12.0")["items"]
+    assert {item["price"] for item in items} == {10.0, 11.0, 12.0}
+    assert {item["rank"] for item in items} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("price", ["-1", "cheap", "nan", "inf", "1e999"])
+def test_a_price_that_is_none_is_refused(shop: TestClient, price: str) -> None:
+    reply = shop.get("/recommend", params={"items": ITEM_IDS[1], "price_max": price})
+    assert reply.status_code == 422
+    assert reply.json()["error"]["code"] == "invalid_price"
+    assert reply.json()["error"]["field"] == "price_max"
+
+
+def test_a_price_is_asked_for_before_there_is_a_model(
+    settings: Settings, store: ObjectStore, marts: dict[str, pa.Table]
+) -> None:
+    publish_marts(store, marts)
+    with serving(settings) as client:
+        items = recommend(client, items=ITEM_IDS[1], k=20, price_min=26)["items"]
+    assert {item["price"] for item in items} == {26.0, 27.0, 28.0}
+
+
+def test_requests_at_once_are_answered_each_for_itself(shop: TestClient) -> None:
+    alone = {one: recommend(shop, items=one, k=3)["items"] for one in ITEM_IDS}
+    with ThreadPoolExecutor(16) as pool:
+        asked = [*ITEM_IDS, "unknown"] * 8
+        replies = list(pool.map(lambda one: recommend(shop, items=one, k=3), asked))
+    for one, reply in zip(asked, replies, strict=True):
+        if one == "unknown":
+            assert reply["fallback"]["reason"] == "unknown_items"
+        else:
+            assert reply["fallback"] is None
+            assert [item["item_id"] for item in reply["items"]] == [
+                item["item_id"] for item in alone[one]
+            ]

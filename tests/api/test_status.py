@@ -108,7 +108,7 @@ def test_an_error_of_ours_shows_no_trace_but_its_request_id(
         if path == "/status":
             patch.delattr(app.state.parts.flusher, "last_error")
         else:
-            patch.delattr(app.endpoints["/recommend"], "_recommender")
+            patch.delattr(app.endpoints["/recommend"], "_batcher")
         reply = shop.get(path, headers={"X-Request-ID": "shop-42"})
     assert reply.status_code == 500
     assert reply.json()["error"]["code"] == "internal_error"

@@ -1,9 +1,13 @@
 """Simulated shoppers whose next item follows from the last, landed as raw objects."""
 
+import json
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,3 +58,30 @@ def land_sessions() -> Callable[..., int]:
         return len(events)
 
     return landed
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Keeps what is posted to it; refuses posts to /down."""
+
+    received: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append(json.loads(body))
+        self.send_response(503 if self.path == "/down" else 204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """URL of a server on loopback, and what it has received."""
+    _Receiver.received = []
+    with HTTPServer(("127.0.0.1", 0), _Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", _Receiver.received
+        server.shutdown()
+        thread.join()

@@ -21,6 +21,7 @@ from assets.refresh import (
 from assets.resources import WAREHOUSE_POOL, RefreshRunning, refresh_lock
 from assets.training import candidate_model
 from models.registry import Registry
+from models.rivals import GATE_RIVALS
 from warehouse import snapshot
 from warehouse.settings import Settings, TrainingSettings
 from warehouse.store import open_store
@@ -53,15 +54,17 @@ def story(tmp_path_factory: pytest.TempPathFactory, land_sessions: Callable[...,
     progress: list[Progress] = []
     good = run_refresh(settings, progress.append)
     land_sessions(settings, 250, day=3, price=90.0)
-    bad = run_refresh(_settings(folder, HOPELESS))
+    bad = run_refresh(_settings(folder, HOPELESS, fusion=False))
     return Story(settings, str(without_events.value), good, bad, progress)
 
 
-def _settings(folder: Path, config: dict[str, object]) -> Settings:
+def _settings(folder: Path, config: dict[str, object], *, fusion: bool = True) -> Settings:
     file = folder / f"{abs(hash(json.dumps(config)))}.json"
     file.write_text(json.dumps(config))
     return Settings(
-        _env_file=None, home=folder / "home", training=TrainingSettings(config_file=file)
+        _env_file=None,
+        home=folder / "home",
+        training=TrainingSettings(config_file=file, fusion=fusion),
     )
 
 
@@ -93,8 +96,8 @@ def test_a_good_model_is_promoted(story: Story) -> None:
     assert result.counts["raw_events"] == result.counts["staged_events"] == 1250
     assert result.counts["sessions"] == 250
     assert result.counts["training_steps"] == 1250
-    assert result.metrics["gru4rec"]["recall@20"] > result.metrics["popularity"]["recall@20"]
-    assert set(result.metrics) == {"gru4rec", "popularity", "item-knn"}
+    assert result.metrics["fusion"]["recall@20"] > result.metrics["popularity"]["recall@20"]
+    assert set(result.metrics) == {"fusion", "gru4rec", *GATE_RIVALS}
 
 
 def test_a_model_has_a_report_that_dagster_links_to(story: Story) -> None:
@@ -127,11 +130,15 @@ def test_a_refused_model_is_kept_but_does_not_serve(story: Story) -> None:
     store = open_store(story.settings)
     assert story.bad.outcome == "refused"
     assert "beats_popularity" in story.bad.reason
+    assert "holds_against_champion_recall_at_20" in story.bad.reason
     registry = Registry(store)
     assert registry.pointer().version == story.good.model_version
     assert story.bad.model_version in {info.version for info in registry.versions()}
     checks = registry.checks("gru4rec", str(story.bad.model_version))
     assert any(not check["passed"] for check in checks)
+    refusal = registry.refusal()
+    assert refusal is not None
+    assert (refusal.version, refusal.reason) == (story.bad.model_version, story.bad.reason)
     # the marts are good all the same
     assert snapshot.latest(store).snapshot_id == story.bad.snapshot_id
 

@@ -1,10 +1,7 @@
 """When a refresh starts by itself, and the alert when it fails."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import dagster as dg
@@ -143,33 +140,6 @@ def test_the_schedule_follows_the_settings(settings: Settings) -> None:
     assert schedule.cron_schedule == "5 4 * * *"
     assert schedule.job_name == refresh_job.name
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-
-
-class _Receiver(BaseHTTPRequestHandler):
-    """Keeps what is posted to it; refuses posts to /down."""
-
-    received: list[dict[str, Any]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.received.append(json.loads(body))
-        self.send_response(503 if self.path == "/down" else 204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """URL of a server on loopback, and what it has received."""
-    _Receiver.received = []
-    with HTTPServer(("127.0.0.1", 0), _Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", _Receiver.received
-        server.shutdown()
-        thread.join()
 
 
 def failed_run(settings: Settings, instance: dg.DagsterInstance) -> Any:

@@ -96,7 +96,8 @@ def test_events_become_recommendations(stack: None, shop_data: Path, tmp_path: P
     assert httpx.post(f"{APP}/events", json=event).status_code == 202
     reply = httpx.get(f"{APP}/recommend", params={"session": "e2e", "k": 5}).json()
     assert reply["fallback"] is None
-    assert [found["source"] for found in reply["items"]] == ["gru4rec"] * 5
+    parts = {"gru4rec", "vmis-knn", "sequential-rules"}
+    assert [found["source"] in parts for found in reply["items"]] == [True] * 5
     assert all(found["title"] for found in reply["items"])
 
     compose("stop", "--timeout", "60")

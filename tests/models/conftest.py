@@ -1,6 +1,7 @@
 """A small shop whose sessions walk round a ring of items, as marts and as sessions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.bundle import BundleContent, read_bundle, write_bundle
 from models.candidate import Candidate, build_candidate
 from models.dataset import Sessions, Steps
+from models.fusion import Fusion
 from models.gru4rec import GRU4RecConfig
+from models.recipe import parts_of
+from models.scorer import SessionScorer, golden_sessions
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.settings import TrainingSettings
 
@@ -32,9 +37,12 @@ def ring_sessions(n_sessions: int, seed: int = 7) -> list[list[int]]:
     ]
 
 
-def steps_mart(sessions: list[list[int]], gap: timedelta = timedelta(minutes=5)) -> pa.Table:
-    """The mart `training_steps` of these sessions, one beginning every `gap`."""
-    opened = datetime(2026, 1, 1, tzinfo=UTC)
+def steps_mart(
+    sessions: list[list[int]],
+    gap: timedelta = timedelta(minutes=5),
+    opened: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+) -> pa.Table:
+    """The mart `training_steps` of these sessions, one beginning every `gap` from `opened`."""
     rows = [
         {
             "session_id": f"s{number:05d}",
@@ -72,6 +80,11 @@ def popularity_mart(n_items: int = N_RING) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=MART_SCHEMAS["popularity"])
 
 
+def ids_of(content: BundleContent) -> list[str]:
+    """The items of a bundle by `item_idx`."""
+    return [item.item_id for item in content.items]
+
+
 @pytest.fixture(scope="session")
 def small() -> GRU4RecConfig:
     """Hyperparameters that learn the ring within a second."""
@@ -95,12 +108,13 @@ def build() -> Callable[..., Candidate]:
     """Builds a candidate of some sessions round the ring; keywords go to its settings."""
 
     def built(
-        sessions: list[list[int]], folder: Path, checkpoints: Path | None = None, **training: Any
-    ) -> Candidate:
+        sessions: list[list[int]], folder: Path, *, champion: SessionScorer | None = None,
+        checkpoints: Path | None = None, **training: Any,
+    ) -> Candidate:  # fmt: skip
         return build_candidate(
             steps_mart(sessions), items_mart(), popularity_mart(),
-            training=TrainingSettings(**training), config=SMALL, snapshot_id="snapshot-1",
-            folder=folder, checkpoints=checkpoints,
+            training=TrainingSettings(**training), config=SMALL, snapshot_id="snapshot-2",
+            folder=folder, champion=champion, checkpoints=checkpoints,
         )  # fmt: skip
 
     return built
@@ -114,6 +128,26 @@ def candidate(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
         training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1",
         folder=tmp_path_factory.mktemp("candidates"),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fused(candidate: Candidate, ring: Sessions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The candidate's bundle with every part of the fusion at work."""
+    content = read_bundle(candidate.folder)
+    sessions = Sessions.from_lists(
+        [[ids_of(content).index(f"item-{item}") for item in one] for one in ring_sessions(600)],
+        ring.n_items,
+    )
+    fusion = Fusion(
+        parts_of(content.model, sessions),
+        {"gru4rec": 0.5, "vmis-knn": 0.3, "sequential-rules": 0.2},
+    )
+    content = replace(content, fusion=fusion)
+    samples = [sessions.item_idx[:4].tolist(), sessions.item_idx[8:9].tolist()]
+    content = replace(content, golden=golden_sessions(content, samples))
+    folder = tmp_path_factory.mktemp("fused") / "bundle"
+    write_bundle(content, folder)
+    return folder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from models.appraisal import HeldOut, appraise
 from models.context import Column, Context
 from models.dataset import Sessions, Steps, temporal_split
 from models.evaluation import rank_targets
-from models.evidence import appraise_split
+from models.evaluation_file import appraise_split
 from models.intervals import figure_per_prediction, interval
 from models.item_knn import ItemKNN
 from models.popularity import Popularity

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from models.bundle import (
     FILES,
+    FUSION_FILES,
     MANIFEST,
     REPORT_FILES,
     BundleCorrupt,
@@ -29,12 +30,12 @@ def resigned(bundle: Path, file: str) -> None:
 def test_holds_what_was_written(candidate: Candidate):
     content = read_bundle(candidate.folder)
     assert {file.name for file in candidate.folder.iterdir()} == {
-        *FILES, *REPORT_FILES, MANIFEST,
+        *FILES, *FUSION_FILES, *REPORT_FILES, MANIFEST,
     }  # fmt: skip
     assert content.manifest.version == candidate.version == candidate.folder.name
     assert content.manifest.seed == 42
     assert content.manifest.code_version
-    assert set(content.manifest.files) == {*FILES, *REPORT_FILES}
+    assert set(content.manifest.files) == {*FILES, *FUSION_FILES, *REPORT_FILES}
     assert [item.item_id for item, _ in content.fallbacks][:2] == ["item-0", "item-1"]
     assert content.checks == candidate.checks
     assert content.metrics["models"] == candidate.metrics
@@ -49,14 +50,14 @@ def test_writes_all_or_nothing(candidate: Candidate, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("file", [*FILES, MANIFEST])
+@pytest.mark.parametrize("file", [*FILES, *FUSION_FILES, MANIFEST])
 def test_a_missing_file_is_named(bundle: Path, file: str):
     (bundle / file).unlink()
     with pytest.raises(BundleCorrupt, match=file):
         SessionScorer.load(bundle)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [*FILES, *FUSION_FILES])
 def test_a_flipped_bit_is_found(bundle: Path, file: str):
     data = bytearray((bundle / file).read_bytes())
     data[len(data) // 2] ^= 1
@@ -65,7 +66,7 @@ def test_a_flipped_bit_is_found(bundle: Path, file: str):
         SessionScorer.load(bundle)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [*FILES, *FUSION_FILES])
 def test_a_truncated_file_that_was_signed_again_is_still_refused(bundle: Path, file: str):
     data = (bundle / file).read_bytes()
     (bundle / file).write_bytes(data[: len(data) // 2])
@@ -98,6 +99,24 @@ def test_items_that_lack_a_row_are_refused(bundle: Path):
     pq.write_table(table.slice(0, 29), bundle / "items.parquet")
     resigned(bundle, "items.parquet")
     with pytest.raises(BundleCorrupt, match="should have 30 rows, it has: 29"):
+        SessionScorer.load(bundle)
+
+
+def test_items_numbered_otherwise_than_in_training_are_refused(bundle: Path):
+    table = pq.read_table(bundle / "items.parquet")
+    ids = table["item_id"].to_pylist()
+    shuffled = table.set_column(1, table.schema.field(1), [[*ids[1:], ids[0]]])
+    pq.write_table(shuffled, bundle / "items.parquet")
+    resigned(bundle, "items.parquet")
+    with pytest.raises(BundleCorrupt, match="should number items as training did"):
+        SessionScorer.load(bundle)
+
+
+def test_half_a_fusion_is_refused(bundle: Path):
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    del manifest["files"]["parts.safetensors"]
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleCorrupt, match=r"does not name: \['parts.safetensors'\]"):
         SessionScorer.load(bundle)
 
 

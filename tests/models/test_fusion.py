@@ -7,10 +7,11 @@ from torch import Tensor
 
 from models.dataset import Sessions
 from models.evaluation import evaluate, rank_targets
-from models.fusion import Fusion, choose_weights, standardised
+from models.fusion import Fusion, choose_weights
 from models.gru4rec import GRU4Rec
 from models.item_rules import Markov
 from models.session_knn import SessionKNN
+from models.standardised import standardised
 
 
 class Table:

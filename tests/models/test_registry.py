@@ -1,9 +1,10 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from models.bundle import FILES, MANIFEST
+from models.bundle import FILES, FUSION_FILES, MANIFEST
 from models.candidate import Candidate
 from models.registry import (
     BundleCorrupt,
@@ -14,9 +15,13 @@ from models.registry import (
     UnknownModel,
 )
 from models.scorer import SessionScorer
+from tests.models.conftest import ring_sessions
 from warehouse import layout
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore, open_store
+
+Build = Callable[..., Candidate]
+ALL_FILES = (*FILES, *FUSION_FILES)
 
 
 @pytest.fixture
@@ -58,7 +63,10 @@ def round_trip(registry: Registry, candidate: Candidate, cache: Path) -> None:
     assert scorer.recommend(["item-4"], 10) == original.recommend(["item-4"], 10)
     [info] = registry.versions()
     assert (info.version, info.channels) == (candidate.version, ["champion"])
-    assert info.metrics == candidate.metrics["gru4rec"]
+    assert info.metrics == candidate.metrics["fusion"]
+    assert info.n_bytes == sum(file.stat().st_size for file in candidate.folder.iterdir())
+    assert info.load_seconds is not None
+    assert info.load_seconds > 0
     assert registry.manifest("gru4rec", candidate.version)["snapshot_id"] == "snapshot-1"
     assert registry.metrics("gru4rec", candidate.version)["models"] == candidate.metrics
     assert all(check["passed"] for check in registry.checks("gru4rec", candidate.version))
@@ -111,7 +119,7 @@ def test_channels_are_apart(registry: Registry, bundle: Path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("file", [*FILES, MANIFEST])
+@pytest.mark.parametrize("file", [*ALL_FILES, MANIFEST])
 def test_a_bundle_that_is_not_whole_is_not_promoted(
     registry: Registry, store: ObjectStore, bundle: Path, file: str
 ):
@@ -130,7 +138,7 @@ def test_an_interrupted_upload_cannot_be_seen(
     put = store.put
 
     def fail_at_the_last(key: str, data: bytes) -> None:
-        if len(written) == len(FILES):
+        if len(written) == len(ALL_FILES):
             raise ConnectionError("gone")
         written.append(key)
         put(key, data)
@@ -166,7 +174,7 @@ def test_a_damaged_local_copy_is_fetched_again_and_a_good_one_is_not(
     (folder / "golden.json").write_text("[]")
     assert registry.fetch(name, version, tmp_path) == folder
     SessionScorer.load(folder)
-    for file in (*FILES, MANIFEST):
+    for file in (*ALL_FILES, MANIFEST):
         store.delete(layout.bundle_key(name, version, file))
     assert registry.fetch(name, version, tmp_path) == folder
 
@@ -197,3 +205,46 @@ def test_the_pointer_is_plain_json(registry: Registry, store: ObjectStore, candi
     written = json.loads(store.get(layout.channel_key("champion")))
     assert written["version"] == candidate.version
     assert set(written) == set(ChannelPointer.__dataclass_fields__)
+
+
+def test_a_refusal_stands_until_another_model_is_promoted(registry: Registry, bundle: Path):
+    versions = three(registry, bundle)
+    assert registry.refusal() is None
+    refused = registry.refuse("gru4rec", versions[0], "worse than popularity")
+    assert registry.refusal() == refused
+    registry.promote("gru4rec", versions[1])
+    assert registry.refusal() is None
+    registry.refuse("gru4rec", versions[2], "leaks")
+    found = registry.refusal()
+    assert found is not None
+    assert (found.version, found.reason) == ("v3", "leaks")
+    assert registry.pointer().version == "v2"
+    assert {info.version: info.channels for info in registry.versions()} == {
+        "v1": [], "v2": ["champion"], "v3": ["refused"],
+    }  # fmt: skip
+
+
+def test_a_rollback_brings_back_weights_items_fallbacks_and_snapshot_together(
+    registry: Registry, candidate: Candidate, build: Build, tmp_path: Path
+):
+    backwards = [session[::-1] for session in ring_sessions(300)]
+    later = build(backwards, tmp_path / "later")
+    for made in (candidate, later):
+        registry.promote(*registry.upload(made.folder))
+
+    def served() -> tuple[SessionScorer, list[str]]:
+        pointer = registry.pointer()
+        scorer = SessionScorer.load(registry.fetch(pointer.name, pointer.version, tmp_path / "c"))
+        ranking = scorer.recommend(["item-4"], 40, exclude=["item-4"])
+        return scorer, [one.item_id for one in ranking.items]
+
+    after, list_after = served()
+    assert (after.version, after.snapshot_id) == (later.version, "snapshot-2")
+    assert list_after[0] == "item-3"
+    assert "item-31" not in list_after
+    registry.rollback()
+    before, list_before = served()
+    assert (before.version, before.snapshot_id) == (candidate.version, "snapshot-1")
+    assert list_before[0] == "item-5"
+    assert list_before[-2:] == ["item-30", "item-31"]
+    assert before.item_ids != after.item_ids
