@@ -122,7 +122,8 @@ class Sender:
         elif reply.status_code in (401, 403):
             raise CollectorUnreachable(
                 f"the collector at {self._url} asks for another key, give one with the scope "
-                f"`events:write` as SHALLOP_KEY: `{reply.text[:300]}`"
+                f"`events:write` as SHALLOP_KEY; it answered {reply.status_code}: "
+                f"`{reply.text[:300]}`"
             )
         else:
             raise CollectorUnreachable(

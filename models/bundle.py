@@ -188,18 +188,22 @@ def write_bundle(content: BundleContent, folder: Path) -> None:
 
 def write_checks(folder: Path, checks: Sequence[Check]) -> None:
     """Keep the gate's verdict in a bundle that it has judged; other files' hashes stay."""
-    manifest = read_manifest(folder)
     _write_json(folder / CHECKS, list(checks))
-    files = {**manifest.files, CHECKS: _sha256(folder / CHECKS)}
-    _write_json(folder / MANIFEST, replace(manifest, files=files))
+    _hash_again(folder, (CHECKS,))
 
 
 def write_report_files(folder: Path, evaluation: Mapping[str, Any], report: str) -> None:
-    """Keep what people look at in a bundle, under its manifest's hashes as the rest."""
-    manifest = read_manifest(folder)
+    """Keep what people look at in a bundle; other files' hashes stay."""
     _write_json(folder / EVALUATION, evaluation)
     (folder / REPORT).write_text(report, encoding="utf-8")
-    _write_manifest(folder, manifest)
+    _hash_again(folder, REPORT_FILES)
+
+
+def _hash_again(folder: Path, names: Sequence[str]) -> None:
+    """Note the hashes of just these files, so that what is wrong with others stays to be seen."""
+    manifest = read_manifest(folder)
+    files = manifest.files | {name: _sha256(folder / name) for name in names}
+    _write_json(folder / MANIFEST, replace(manifest, files=files))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -157,7 +157,8 @@ class TestOpenApi:
         }
         recommend = document["paths"]["/recommend"]["get"]
         assert [parameter["name"] for parameter in recommend["parameters"]] == [
-            "session", "k", "item", "items", "exclude", "category", "placement",
+            "session", "k", "item", "items", "exclude", "category", "price_min",
+            "price_max", "placement",
         ]  # fmt: skip
         k = recommend["parameters"][1]["schema"]
         assert (k["minimum"], k["maximum"], k["default"]) == (1, 100, 10)

@@ -247,7 +247,7 @@ def test_a_key_is_sent_and_one_that_is_refused_is_named(
     assert collector.headers[-1][b"authorization"] == b"Bearer sk-1"
     assert collector.headers[-1][b"user-agent"] == b""
     collector.troubles = [401]
-    with pytest.raises(CollectorUnreachable, match=r"--key .* answered 401"):
+    with pytest.raises(CollectorUnreachable, match=r"SHALLOP_KEY; it answered 401"):
         replay(tmp_path / "events.parquet")
 
 
