@@ -38,7 +38,7 @@ class TestTokens:
             keys, token = made(terms)
             assert token.startswith(prefix)
             assert verified(token, keys, "?key=", NOW).name == terms.name
-            assert token.rsplit("_")[-1] not in repr(keys)
+            assert token.split("_", 3)[-1] not in repr(keys)
 
     def test_two_are_never_alike(self) -> None:
         assert len({made(WEB)[1] for _ in range(100)}) == 100
@@ -141,7 +141,7 @@ class TestFile:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert [entry.name for entry in path.parent.iterdir()] == ["keys.json"]
         assert [key.name for key in (key_file.read(path) or {}).values()] == ["web", "server"]
-        assert token.rsplit("_")[-1] not in path.read_text()
+        assert token.split("_", 3)[-1] not in path.read_text()
 
     def test_a_failed_change_leaves_it(self, path: Path) -> None:
         add(path)
