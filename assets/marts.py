@@ -1,6 +1,7 @@
 """Staging, sessions and marts: every dbt model an asset, then the snapshot that others read."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ MART_SNAPSHOT = dg.AssetKey("mart_snapshot")
 
 # The mart whose materialization names the snapshot it was exported to.
 _WITNESS = dg.AssetKey("training_steps")
+_MOST_ARE_KEPT = "most_sessions_are_learned_from"
 
 
 class Translator(DagsterDbtTranslator):
@@ -113,6 +115,13 @@ def _invoked(
             description=f"Columns, types, keys and ranges of the exported mart `{mart}`.",
         )
         for mart in MART_SCHEMAS
+    ]
+    + [
+        dg.AssetCheckSpec(
+            _MOST_ARE_KEPT,
+            asset=MART_SNAPSHOT,
+            description="At most half of the sessions are left out as bots' or as too many events.",
+        )
     ],
 )
 def mart_snapshot(
@@ -126,6 +135,7 @@ def mart_snapshot(
     results = [_checked(store, described.snapshot_id, mart) for mart in MART_SCHEMAS]
     previous_id = _latest_snapshot_id(store)
     is_good = all(result.passed for result in results)
+    raw = described.raw_objects
     if is_good:
         snapshot.publish(store, described)
     return dg.MaterializeResult(
@@ -134,10 +144,27 @@ def mart_snapshot(
             "previous_snapshot_id": previous_id,
             "is_latest": is_good,
             "folder": store.uri(layout.snapshot_key(described.snapshot_id)),
+            "n_raw_objects": raw.n_objects if raw else 0,
+            "raw_objects_sha256": raw.sha256 if raw else "",
+            "left_out": dg.MetadataValue.json(
+                {reason: asdict(one) for reason, one in described.left_out.items()}
+            ),
+            "n_left_out_sessions": described.n_left_out,
             "n_staged_events": _n_staged_events(store, described.snapshot_id),
             **{f"n_{mart}": export.n_rows for mart, export in described.marts.items()},
         },
-        check_results=results,
+        check_results=[*results, most_are_kept(described)],
+    )
+
+
+def most_are_kept(described: snapshot.Snapshot) -> dg.AssetCheckResult:
+    """A shop whose own senders look like bots would lose its sessions; this says so."""
+    n_sessions = described.marts["sessions"].n_rows
+    return dg.AssetCheckResult(
+        passed=2 * described.n_left_out <= n_sessions,
+        check_name=_MOST_ARE_KEPT,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"n_left_out": described.n_left_out, "n_sessions": n_sessions},
     )
 
 

@@ -55,7 +55,8 @@ class RefreshResult:
     missing.
     `metrics` are those of the candidate and its baselines, by model and measure; `counts` are rows
     of the snapshot by mart, and of what it is made of: `raw_events`, and `staged_events` without
-    their repetitions.
+    their repetitions. `left_out` are sessions that nothing was learned from and the events in them,
+    by reason.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class RefreshResult:
     model_version: str | None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -127,6 +129,7 @@ def _summary(result: dg.ExecuteInProcessResult, seconds: float) -> RefreshResult
             "staged_events": marts["n_staged_events"],
             **{mart: marts[f"n_{mart}"] for mart in MART_SCHEMAS},
         },
+        left_out=marts["left_out"],
         seconds=seconds,
     )
 

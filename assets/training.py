@@ -131,7 +131,8 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
     from models.config import GRU4RecConfig
 
     training, champion = settings.training, _champion(settings, store)
-    snapshot_id = snapshot.latest(store).snapshot_id
+    latest = snapshot.latest(store)
+    snapshot_id = latest.snapshot_id
     marts = {
         mart: snapshot.read_mart(store, snapshot_id, mart)
         for mart in ("training_steps", "items", "popularity")
@@ -145,6 +146,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
         if training.config_file
         else GRU4RecConfig(),
         snapshot_id=snapshot_id,
+        snapshot=latest,
         folder=folder,
         parent=champion.version if champion else None,
         champion=champion,

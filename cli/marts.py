@@ -1,5 +1,6 @@
 """`shallop marts`: the latest snapshot, mart by mart."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -28,3 +29,27 @@ def marts(
     for mart, export in sorted(shown.marts.items()):
         table.add_row(mart, f"{export.n_rows:,}", export.sha256[:16])
     console.print(table)
+    if (raw := shown.raw_objects) is not None:
+        console.print(
+            f"raw objects read: {raw.n_objects:,}, with {raw.n_events:,} events; "
+            f"sha256 of their names {raw.sha256[:16]}",
+            highlight=False,
+        )
+    left_out = {reason: asdict(one) for reason, one in shown.left_out.items()}
+    for line in left_out_lines(left_out, shown.marts["sessions"].n_rows):
+        console.print(line, highlight=False)
+
+
+def left_out_lines(left_out: Mapping[str, Mapping[str, int]], n_sessions: int) -> Iterator[str]:
+    """What a snapshot has and nothing is learned from, and a warning where it is most of it."""
+    found = {reason: one for reason, one in left_out.items() if one["n_sessions"]}
+    for reason, one in found.items():
+        yield (
+            f"left out ({reason.replace('_', ' ')}): {one['n_sessions']:,} of {n_sessions:,} "
+            f"sessions, with {one['n_events']:,} events"
+        )
+    if 2 * sum(one["n_sessions"] for one in found.values()) > n_sessions:
+        yield (
+            "[yellow]most sessions are left out[/]: if they are your shoppers', change "
+            "SHALLOP_TRAINING__BOT_FILTER or a limit beside it (docs/training-data.md)"
+        )

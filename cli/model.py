@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from cli.console import console, errors, fail, load_settings
+from cli.marts import left_out_lines
 from warehouse.store import StoreUnavailable, open_store
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _show_refresh(result: "RefreshResult") -> None:
     """Print what a refresh made: counts, the comparison, and whether it was published."""
     counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in result.counts.items())
     console.print(f"snapshot {result.snapshot_id}: {counts}", highlight=False, soft_wrap=True)
+    for line in left_out_lines(result.left_out, result.counts["sessions"]):
+        console.print(line, highlight=False, soft_wrap=True)
     if result.metrics:
         table = Table(title="Hold-out, ranked over the whole catalogue", title_justify="left")
         measures = ("recall@10", "recall@20", "mrr@10", "mrr@20")

@@ -36,6 +36,8 @@ from models.item_tables import (
     items_of,
     items_table,
 )
+from warehouse.provenance import RawObjects
+from warehouse.snapshot import Snapshot
 
 NAME = "gru4rec"
 MANIFEST = "manifest.json"
@@ -82,8 +84,9 @@ class Check:
 class Manifest:
     """Where a bundle comes from and the sha256 of its files.
 
-    `items_sha256` is that of the item ids in the order in which training numbered them; bundles of
-    before have none.
+    `items_sha256` is that of the item ids in the order in which training numbered them, `marts` of
+    each mart of the snapshot as it was trained on: an erasure since has given the snapshot others.
+    `raw` are the raw objects it was made of. Bundles of before have none of them.
     """
 
     name: str
@@ -95,18 +98,22 @@ class Manifest:
     n_items: int
     parent: str | None = None
     items_sha256: str | None = None
-    raw_objects: list[str] = field(default_factory=list)
+    marts: dict[str, str] = field(default_factory=dict)
+    raw: RawObjects | None = None
     files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle was made from: snapshot, seed, the champion before it, raw objects read."""
+    """What a bundle was made from: snapshot, seed, the champion before it.
+
+    `snapshot` describes that of `snapshot_id`, None where the marts come from elsewhere.
+    """
 
     snapshot_id: str
     seed: int
     parent: str | None = None
-    raw_objects: Sequence[str] = ()
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +141,7 @@ class BundleContent:
 def new_manifest(origin: Origin, item_ids: Sequence[str], content_sha256: str) -> Manifest:
     """A manifest without files; its version sorts by time and tells contents apart."""
     created_at = datetime.now(UTC).replace(microsecond=0)
+    made_of = origin.snapshot
     return Manifest(
         name=NAME,
         version=f"{created_at:%Y%m%dT%H%M%SZ}-{content_sha256[:6]}",
@@ -144,7 +152,8 @@ def new_manifest(origin: Origin, item_ids: Sequence[str], content_sha256: str) -
         n_items=len(item_ids),
         parent=origin.parent,
         items_sha256=item_map_sha256(item_ids),
-        raw_objects=list(origin.raw_objects),
+        marts={mart: one.sha256 for mart, one in made_of.marts.items()} if made_of else {},
+        raw=made_of.raw_objects if made_of else None,
     )
 
 

@@ -49,6 +49,7 @@ from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
 from models.training import EpochReport, Trained, train
 from warehouse.settings import TrainingSettings
+from warehouse.snapshot import Snapshot
 
 __all__ = ["Candidate", "NotEnoughData", "build_candidate"]
 
@@ -103,16 +104,16 @@ def build_candidate(
     folder: Path,
     progress: Callable[[EpochReport], None] | None = None,
     parent: str | None = None,
-    raw_objects: Sequence[str] = (),
+    snapshot: Snapshot | None = None,
     champion: SessionScorer | None = None,
     checkpoints: Path | None = None,
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
     Figures come from a model that never saw the hold-out; what is written was trained on all of it
-    where `training.refit`. `champion`, the model that serves, is compared on sessions that it never
-    saw. In the folder `checkpoints` a training that was killed is found again and goes on. Raises
-    NotEnoughData and TrainingDiverged.
+    where `training.refit`. `snapshot` is that of the marts. `champion`, the model that serves, is
+    compared on sessions that it never saw. In the folder `checkpoints` a training that was killed
+    is found again and goes on. Raises NotEnoughData and TrainingDiverged.
     """
     clock = _Clock()
     all_steps = Steps.from_mart(steps)
@@ -139,12 +140,15 @@ def build_candidate(
         catalogue = used.catalogue()
         made = _made(used.sessions(catalogue), weighting, partial(learn, "refit"))
         clock.lap("refit")
+    details["left_out"] = {
+        reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
+    }
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
         "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
         "seconds": clock.laps, **asdict(made.trained.log),
     }  # fmt: skip
-    origin = Origin(snapshot_id, training.seed, parent, tuple(raw_objects))
+    origin = Origin(snapshot_id, training.seed, parent, snapshot)
     content = _content(made, catalogue.item_ids, items, popularity, details, origin)
     written = folder / content.manifest.version
     write_bundle(content, written)

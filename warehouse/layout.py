@@ -42,6 +42,11 @@ def mart_key(snapshot_id: str, mart: str) -> str:
     return f"{MARTS}/{snapshot_id}/{mart}.parquet"
 
 
+def raw_objects_key(snapshot_id: str) -> str:
+    """The raw objects that a snapshot was made of, with how many events each gave."""
+    return f"{MARTS}/{snapshot_id}/raw_objects.parquet"
+
+
 def snapshot_key(snapshot_id: str) -> str:
     """Description of one snapshot: its marts, row counts and hashes."""
     return f"{MARTS}/{snapshot_id}/snapshot.json"

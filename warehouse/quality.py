@@ -14,6 +14,7 @@ from pandera.polars import Check, Column, DataFrameSchema, PolarsData
 
 from warehouse.contracts import (
     EVENT_NAMES,
+    EXCLUSIONS,
     ITEM_EVENT_NAMES,
     MART_SCHEMAS,
     RAW_EVENT_SCHEMA,
@@ -164,6 +165,7 @@ _MARTS = {
             "n_events": _count(at_least=1),
             "n_items": _count(),
             "has_purchase": Column(pl.Boolean),
+            "excluded_because": _optional(pl.String, Check.isin(EXCLUSIONS)),
         },
         _rows("ends_after_start", lambda: pl.col("started_at") <= pl.col("ended_at")),
     ),

@@ -148,6 +148,18 @@ class TrainingSettings(_Part):
     holdout_share: float = Field(
         0.1, gt=0, lt=0.5, description="Share of the latest sessions kept to judge the model."
     )
+    bot_filter: bool = Field(
+        True, description="Learn nothing from sessions whose user agents are all known bots'."
+    )
+    max_session_events: int = Field(
+        1_000,
+        ge=0,
+        description="Views, carts and purchases in a session above which nothing is learned from "
+        "it; those of one moment count once, 0 is no limit.",
+    )
+    max_events_per_minute: int = Field(
+        60, ge=0, description="Likewise, those within any 60 seconds of a session; 0 is no limit."
+    )
     refit: bool = Field(
         True, description="Train once more on all sessions, hold-out included, before publishing."
     )
@@ -351,6 +363,9 @@ class Settings(BaseSettings):
             "SHALLOP_DUCKDB_TEMP_PATH": str(self.duckdb_temp_path),
             "SHALLOP_WAREHOUSE__MEMORY_LIMIT": self.warehouse.memory_limit,
             "SHALLOP_WAREHOUSE__THREADS": str(self.warehouse.threads),
+            "SHALLOP_TRAINING__BOT_FILTER": str(self.training.bot_filter).lower(),
+            "SHALLOP_TRAINING__MAX_SESSION_EVENTS": str(self.training.max_session_events),
+            "SHALLOP_TRAINING__MAX_EVENTS_PER_MINUTE": str(self.training.max_events_per_minute),
             "SHALLOP_S3_HOST": urlsplit(storage.s3_endpoint).netloc,
             "SHALLOP_S3_USE_SSL": str(storage.s3_endpoint.startswith("https://")).lower(),
             "SHALLOP_STORAGE__S3_REGION": storage.s3_region,

@@ -4,7 +4,7 @@ dbt writes the Parquet of a snapshot under its own id; `publish` describes it an
 `marts/latest.json` last, so readers see a whole snapshot or the one before.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse import layout
-from warehouse.contracts import MART_COLUMNS_ADDED, MART_SCHEMAS
+from warehouse.contracts import EXCLUSIONS, MART_COLUMNS_ADDED, MART_SCHEMAS
+from warehouse.provenance import RawObjects, read_raw_objects
 from warehouse.store import ObjectNotFound, ObjectStore, sha256
 
 
@@ -35,12 +36,31 @@ class MartExport:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Sessions that are in the marts and not learned from, and the events in them."""
+
+    n_sessions: int
+    n_events: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One refresh's exported marts."""
+    """One refresh's exported marts, what they were made of, and what is not learned from, by why.
+
+    Snapshots of before have no `raw_objects` and no `left_out`. An erasure changes `marts` alone:
+    the others are sums over everybody, as they were when the snapshot was made.
+    """
 
     snapshot_id: str
     created_at: datetime
     marts: dict[str, MartExport]
+    raw_objects: RawObjects | None = None
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+
+    @property
+    def n_left_out(self) -> int:
+        """Sessions that nothing is learned from."""
+        return sum(one.n_sessions for one in self.left_out.values())
 
 
 def new_snapshot_id(now: datetime | None = None) -> str:
@@ -49,14 +69,21 @@ def new_snapshot_id(now: datetime | None = None) -> str:
 
 
 def describe(store: ObjectStore, snapshot_id: str) -> Snapshot:
-    """The snapshot as dbt exported it, read back from the store. Raises SchemaMismatch."""
-    marts = {}
+    """The snapshot as dbt exported it, read back from the store.
+
+    Raises SchemaMismatch and ObjectNotFound.
+    """
+    marts: dict[str, MartExport] = {}
+    left_out: dict[str, LeftOut] = {}
     for mart in MART_SCHEMAS:
         key = layout.mart_key(snapshot_id, mart)
         data = store.get(key)
         table = _checked(mart, pq.read_table(BytesIO(data)))
         marts[mart] = MartExport(key, table.num_rows, sha256(data))
-    return Snapshot(snapshot_id, datetime.now(UTC), marts)
+        if mart == "sessions":
+            left_out = _left_out(table)
+    raw_objects = read_raw_objects(store, snapshot_id)
+    return Snapshot(snapshot_id, datetime.now(UTC), marts, raw_objects, left_out)
 
 
 def publish(store: ObjectStore, snapshot: Snapshot) -> None:
@@ -82,6 +109,18 @@ def latest(store: ObjectStore) -> Snapshot:
 def read_mart(store: ObjectStore, snapshot_id: str, mart: str) -> pa.Table:
     """One exported mart with the columns and types of its contract. Raises SchemaMismatch."""
     return _checked(mart, pq.read_table(BytesIO(store.get(layout.mart_key(snapshot_id, mart)))))
+
+
+def _left_out(sessions: pa.Table) -> dict[str, LeftOut]:
+    """By every reason there is, also where it holds for no session."""
+    counts = sessions.group_by("excluded_because").aggregate(
+        [("n_events", "sum"), ([], "count_all")]
+    )
+    found = {
+        row["excluded_because"]: LeftOut(row["count_all"], row["n_events_sum"])
+        for row in counts.to_pylist()
+    }
+    return {reason: found.get(reason, LeftOut(0, 0)) for reason in EXCLUSIONS}
 
 
 def _checked(mart: str, table: pa.Table) -> pa.Table:

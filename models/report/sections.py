@@ -225,8 +225,8 @@ def trained(metrics: Json, config: Json, manifest: Json) -> Html:
             ("judged by sessions from", _moment(holdout["holdout_from"])),
             ("their model trained until", _moment(holdout["train_until"])),
             ("trained again on all of it", "yes" if training["is_refit"] else "no"),
-            ("raw objects read", f"{len(manifest['raw_objects']):,}"
-             if manifest["raw_objects"] else "not recorded"),
+            ("raw objects read", _read(manifest.get("raw"))),
+            ("sessions left out", _left_out(metrics.get("left_out"))),
             ("champion before", manifest["parent"] or "none"),
             ("training took", f"{training['train_seconds']:,.1f} s on {training['device']}"),
             ("code, seed", f"shallop {manifest['code_version']}, {manifest['seed']}"),
@@ -240,6 +240,24 @@ def trained(metrics: Json, config: Json, manifest: Json) -> Html:
         element("h3", "Data", cls="gap"), data,
         element("h3", "Hyperparameters", cls="gap"), parameters,
     )  # fmt: skip
+
+
+def _read(raw: Json | None) -> str:
+    if raw is None:
+        return "not recorded"
+    return f"{raw['n_objects']:,}, {raw['n_events']:,} events, sha256 {raw['sha256'][:16]}"
+
+
+def _left_out(left_out: Json | None) -> str:
+    """By why, those of before too, which recorded none."""
+    if not left_out:
+        return "not recorded"
+    found = [
+        f"{one['n_sessions']:,} {reason.replace('_', ' ')} ({one['n_events']:,} events)"
+        for reason, one in left_out.items()
+        if one["n_sessions"]
+    ]
+    return ", ".join(found) or "none"
 
 
 def outcome(is_passed: bool) -> Html:

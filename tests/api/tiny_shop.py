@@ -20,6 +20,7 @@ from warehouse.store import ObjectStore
 N_ITEMS = 24
 ITEM_IDS = [f"item-{number:02d}" for number in range(N_ITEMS)]
 CATEGORIES = ("Home/Mugs", "Home/Bags", "Office/Pens")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SNAPSHOT_ID = "20260101T000000000000Z"
 
 
@@ -36,6 +37,11 @@ def publish_marts(
         data = BytesIO()
         pq.write_table(table, data)
         store.put(layout.mart_key(snapshot_id, mart), data.getvalue())
+    data = BytesIO()
+    raw_objects = [{"raw_object": f"x/{layout.raw_key(layout.RAW_EVENTS, NOON, 'c0', 1, 9)}",
+                    "n_events": 9}]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(raw_objects), data)
+    store.put(layout.raw_objects_key(snapshot_id), data.getvalue())
     snapshot.publish(store, snapshot.describe(store, snapshot_id))
 
 

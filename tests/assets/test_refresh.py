@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -96,8 +96,18 @@ def test_a_good_model_is_promoted(story: Story) -> None:
     assert result.counts["raw_events"] == result.counts["staged_events"] == 1250
     assert result.counts["sessions"] == 250
     assert result.counts["training_steps"] == 1250
+    assert {one["n_sessions"] for one in result.left_out.values()} == {0}
     assert result.metrics["fusion"]["recall@20"] > result.metrics["popularity"]["recall@20"]
     assert set(result.metrics) == {"fusion", "gru4rec", *GATE_RIVALS}
+
+
+def test_a_model_names_the_raw_objects_it_was_made_of(story: Story) -> None:
+    store = open_store(story.settings)
+    manifest = Registry(store).manifest("gru4rec", str(story.good.model_version))
+    described = snapshot.load(store, story.good.snapshot_id)
+    assert manifest["raw"] == asdict(described.raw_objects)
+    assert manifest["raw"]["n_events"] == 1250
+    assert manifest["marts"] == {mart: one.sha256 for mart, one in described.marts.items()}
 
 
 def test_a_model_has_a_report_that_dagster_links_to(story: Story) -> None:

@@ -18,7 +18,9 @@ from models.gru4rec import GRU4RecConfig
 from models.recipe import parts_of
 from models.scorer import SessionScorer, golden_sessions
 from warehouse.contracts import MART_SCHEMAS
+from warehouse.provenance import RawObjects
 from warehouse.settings import TrainingSettings
+from warehouse.snapshot import LeftOut, MartExport, Snapshot
 
 N_RING = 30
 SMALL = GRU4RecConfig(
@@ -120,12 +122,20 @@ def build() -> Callable[..., Candidate]:
     return built
 
 
+SNAPSHOT = Snapshot(
+    "snapshot-1", datetime(2026, 1, 2, tzinfo=UTC),
+    {"training_steps": MartExport("marts/snapshot-1/training_steps.parquet", 9, "ab" * 32)},
+    RawObjects(2, 1234, "cd" * 32, ["raw/events/one.parquet", "raw/events/two.parquet"]),
+    {"bot_agent": LeftOut(3, 17), "too_many_events": LeftOut(1, 1001), "too_fast": LeftOut(0, 0)},
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def candidate(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """A judged bundle of the ring's shop, where two more items are popular but untrained."""
     return build_candidate(
         steps_mart(ring_sessions(600)), items_mart(N_RING + 2), popularity_mart(N_RING + 2),
-        training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1",
+        training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1", snapshot=SNAPSHOT,
         folder=tmp_path_factory.mktemp("candidates"),
     )  # fmt: skip
 

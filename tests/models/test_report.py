@@ -6,12 +6,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.bundle import BundleCorrupt, Check, verify_files, write_checks
+from models.bundle import BundleCorrupt, Check, decode_manifest, verify_files, write_checks
 from models.candidate import Candidate, build_candidate
 from models.report.html import Html, element, join, table
 from models.report.page import MAX_BYTES, render, write_report
 from models.report.svg import Line, Row, interval_chart, line_chart, ticks
-from tests.models.conftest import SMALL, items_mart, popularity_mart, ring_sessions, steps_mart
+from tests.models.conftest import (
+    SMALL,
+    SNAPSHOT,
+    items_mart,
+    popularity_mart,
+    ring_sessions,
+    steps_mart,
+)
 from warehouse.settings import TrainingSettings
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -79,6 +86,29 @@ def test_a_candidate_has_a_report_under_the_manifests_hashes(candidate: Candidat
         assert check.message in found.text
     recall = msgspec.json.decode((candidate.folder / "metrics.json").read_bytes())["summary"]
     assert f"{recall['recall@20']['value']:.3f}" in found.text
+
+
+def test_a_bundle_names_its_data_and_what_was_left_out(candidate: Candidate, hostile: Candidate):
+    manifest = verify_files(candidate.folder)
+    assert manifest.snapshot_id == SNAPSHOT.snapshot_id
+    assert manifest.marts == {"training_steps": "ab" * 32}
+    assert manifest.raw == SNAPSHOT.raw_objects
+    metrics = msgspec.json.decode((candidate.folder / "metrics.json").read_bytes())
+    assert metrics["left_out"]["bot_agent"] == {"n_sessions": 3, "n_events": 17}
+    text = Page((candidate.folder / "report.html").read_text()).text
+    assert f"2, 1,234 events, sha256 {'cd' * 8}" in text
+    assert "3 bot agent (17 events), 1 too many events (1,001 events)" in text
+    assert "too fast" not in text
+    # without a snapshot's description nothing is made up
+    assert verify_files(hostile.folder).raw is None
+    assert "not recorded" in Page((hostile.folder / "report.html").read_text()).text
+
+
+def test_a_manifest_of_before_is_read(candidate: Candidate):
+    manifest = msgspec.json.decode((candidate.folder / "manifest.json").read_bytes())
+    del manifest["raw"], manifest["marts"]
+    before = decode_manifest(msgspec.json.encode(manifest | {"raw_objects": []}), "test")
+    assert (before.raw, before.marts) == (None, {})
 
 
 def test_it_loads_runs_and_sends_nothing(candidate: Candidate):

@@ -13,3 +13,21 @@
         (format parquet, compression zstd)
     {%- endif -%}
 {% endmacro %}
+
+
+{#- Post-hook: the raw objects that staging was loaded from, beside the marts of the snapshot. -#}
+{% macro export_raw_objects() %}
+    {%- if execute and env_var("SHALLOP_SNAPSHOT_ID", "") -%}
+        copy (
+            select raw_object, count(*) as n_events
+            from {{ ref('stg_shop__events') }}
+            group by raw_object
+            order by raw_object
+        )
+        to {{ sql_text(
+            env_var("SHALLOP_STORE_URI") ~ "/marts/" ~ env_var("SHALLOP_SNAPSHOT_ID")
+            ~ "/raw_objects.parquet"
+        ) }}
+        (format parquet, compression zstd)
+    {%- endif -%}
+{% endmacro %}

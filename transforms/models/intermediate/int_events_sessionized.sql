@@ -55,6 +55,24 @@ derived as (
 
 ),
 
+-- User agents are few: each is looked at once.
+named_agents as (
+
+    select distinct user_agent
+    from events
+    where user_agent is not null
+
+),
+
+agents as (
+
+    select
+        user_agent,
+        {{ is_bot_agent('user_agent') }} as is_bot
+    from named_agents
+
+),
+
 sessionized as (
 
     select
@@ -70,9 +88,11 @@ sessionized as (
         events.value,
         events.currency,
         events.source,
-        coalesce(events.client_session_id, derived.session_id) as session_id
+        coalesce(events.client_session_id, derived.session_id) as session_id,
+        agents.is_bot as is_bot_agent
     from events
     left join derived on events.event_id = derived.event_id
+    left join agents on events.user_agent = agents.user_agent
 
 )
 

@@ -8,7 +8,9 @@ with steps as (
         *,
         epoch_us(max(occurred_at) over ()) - epoch_us(occurred_at) as age_us
     from {{ ref('int_event_items') }}
-    where event_name in {{ step_event_names() }}
+    where
+        event_name in {{ step_event_names() }}
+        and session_id not in (select s.session_id from {{ ref('int_left_out_sessions') }} as s)
 
 ),
 

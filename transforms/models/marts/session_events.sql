@@ -21,6 +21,17 @@ numbered as (
         source
     from events
 
+),
+
+marked as (
+
+    select
+        numbered.*,
+        left_out.excluded_because
+    from numbered
+    left join {{ ref('int_left_out_sessions') }} as left_out
+        on numbered.session_id = left_out.session_id
+
 )
 
-select * from numbered
+select * from marked

@@ -1,4 +1,5 @@
-{{ config(post_hook="{{ export_mart('session_id') }}") }}
+-- depends_on: {{ ref('stg_shop__events') }}
+{{ config(post_hook=["{{ export_mart('session_id') }}", "{{ export_raw_objects() }}"]) }}
 
 with events as (
 
@@ -26,6 +27,17 @@ aggregated as (
     from events
     group by session_id
 
+),
+
+marked as (
+
+    select
+        aggregated.*,
+        left_out.excluded_because
+    from aggregated
+    left join {{ ref('int_left_out_sessions') }} as left_out
+        on aggregated.session_id = left_out.session_id
+
 )
 
-select * from aggregated
+select * from marked

@@ -1,6 +1,16 @@
 {{ config(post_hook="{{ export_mart('session_id, step') }}") }}
 
-with steps as (
+with learned as (
+
+    select *
+    from {{ ref('int_event_items') }}
+    where
+        event_name in {{ step_event_names() }}
+        and session_id not in (select s.session_id from {{ ref('int_left_out_sessions') }} as s)
+
+),
+
+steps as (
 
     select
         *,
@@ -15,8 +25,7 @@ with steps as (
             order by occurred_at, event_id, item_number
             rows between current row and unbounded following
         ) as outcome
-    from {{ ref('int_event_items') }}
-    where event_name in {{ step_event_names() }}
+    from learned
 
 ),
 
