@@ -40,7 +40,7 @@ demo: $(VENV)/app $(if $(filter s3,$(STORE)),$(VENV)/s3)  ## a shop with recomme
 	@$(BIN)/shallop demo $(if $(DATA),--data $(DATA)) $(if $(STORE),--store $(STORE)) $(if $(filter 1,$(DEMO_EXIT)),--exit)
 
 test: setup  ## the tests, without those that need Docker
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup  ## format, lint, types, import directions, SQL
 	$(BIN)/ruff format --check .
