@@ -251,7 +251,7 @@ def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
         raise InvalidBody(
             "not_events",
             "expected one event (an object) or an array of events: "
-            f"`{shown(_decode_any(raws[0]))}`",
+            f"`{shown(bytes(raws[0]).decode('utf-8', 'replace'))}`",
             status=422,
         )
     check_count(len(raws), limits)

@@ -9,6 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import shallop
+from cli.console import console
 from warehouse.settings import get_settings
 
 Run = Callable[..., Result]
@@ -21,7 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     monkeypatch.setenv("SHALLOP_HOME", str(tmp_path / "home"))
     # Nothing may answer there: an app of the developer's would be found otherwise.
     monkeypatch.setenv("SHALLOP_SERVING__PORT", "9")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)
 
     def run(*arguments: str, **settings: str) -> Result:
         for name, value in settings.items():

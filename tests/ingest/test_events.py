@@ -177,6 +177,8 @@ def test_a_text_cut_in_the_middle_of_an_emoji_is_mended(decoded: Decode) -> None
         (b"{} {}", 400, "invalid_json"),
         (b"[" * 100_000, 400, "invalid_json"),
         (b"17", 422, "not_events"),
+        (b"1" * 400, 422, "not_events"),
+        (b'"\xff"', 422, "not_events"),
         (b'"text"', 422, "not_events"),
         (b"null", 422, "not_events"),
         (b" [ ] ", 422, "empty_batch"),
