@@ -31,7 +31,7 @@ from cli.loss_faults import Collectors, NotReady, S3Server, fill_disk, small_dis
 from cli.loss_ledger import Clients, Ledger, Verdict
 from cli.ports import free_port, free_s3_ports
 from warehouse.layout import RAW_EVENTS
-from warehouse.settings import IngestSettings, Settings, StorageSettings
+from warehouse.settings import IngestSettings, Settings, StorageSettings, TrainingSettings
 from warehouse.store import open_store
 
 _DISK_MEGABYTES = 256  # the WAL takes 32, what waits while the store is down the more
@@ -181,6 +181,8 @@ def _settings(home: Path, server: LocalS3) -> Settings:
             s3_timeout_seconds=2,
         ),
         ingest=IngestSettings(flush_interval_seconds=0.3),
+        # No person clicks as fast as this load: the rules would leave its sessions out of training.
+        training=TrainingSettings(max_events_per_minute=0, max_session_events=0),
     )
 
 
