@@ -3,15 +3,14 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from assets.resources import Materialized
 from warehouse import layout
+from warehouse.parquet import read_parquet
 from warehouse.quality import Failure, check_raw_events
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore, open_store
@@ -72,7 +71,7 @@ def inventory(store: ObjectStore) -> RawInventory:
 def read_raw(store: ObjectStore, keys: tuple[str, ...]) -> pa.Table:
     """Rows of some raw objects, columns that only some have included."""
     return pa.concat_tables(
-        [pq.read_table(BytesIO(store.get(key))) for key in keys], promote_options="default"
+        [read_parquet(store.get(key)) for key in keys], promote_options="default"
     )
 
 

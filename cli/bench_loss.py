@@ -7,14 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 from uuid import uuid4
 
 import duckdb
-import pyarrow.parquet as pq
 import typer
 from pydantic import SecretStr
 
@@ -31,6 +29,7 @@ from cli.loss_faults import Collectors, NotReady, S3Server, fill_disk, small_dis
 from cli.loss_ledger import Clients, Ledger, Verdict
 from cli.ports import free_port, free_s3_ports
 from warehouse.layout import RAW_EVENTS
+from warehouse.parquet import read_parquet
 from warehouse.settings import IngestSettings, Settings, StorageSettings, TrainingSettings
 from warehouse.store import open_store
 
@@ -207,7 +206,7 @@ def _raw_ids(settings: Settings) -> Counter[str]:
     store = open_store(settings)
     found: set[str] = set()
     for info in store.list(RAW_EVENTS):
-        table = pq.read_table(BytesIO(store.get(info.key)), columns=["event_id"])
+        table = read_parquet(store.get(info.key), columns=["event_id"])
         found.update(table["event_id"].to_pylist())
     return Counter(found)
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest import erasing
 from ingest.flusher import table_of
 from ingest.outbox_file import EVENTS, REJECTED, OutboxFile
 from warehouse import layout, staged
+from warehouse.parquet import read_parquet
 from warehouse.raw_erasure import Reach, raw_tables
 from warehouse.settings import Settings
 from warehouse.snapshot_erasure import sessions_in, snapshot_ids
@@ -111,7 +110,7 @@ def _of_snapshots(store: ObjectStore, reach: Reach, mart_sessions: Iterable[str]
                 data = store.get(layout.mart_key(snapshot_id, mart))
             except ObjectNotFound:
                 continue
-            for row in pq.read_table(BytesIO(data)).to_pylist():
+            for row in read_parquet(data).to_pylist():
                 if row["session_id"] in session_ids:
                     yield Held(f"mart_{mart}", {"snapshot_id": snapshot_id, **row})
 
@@ -122,6 +121,6 @@ def _names(store: ObjectStore, key: str, reach: Reach) -> bool:
     except ObjectNotFound:
         return False
     if key.endswith(".parquet"):
-        rows = pq.read_table(BytesIO(data)).to_pylist()
+        rows = read_parquet(data).to_pylist()
         return any(reach.person.stands_in(str(value)) for row in rows for value in row.values())
     return reach.person.stands_in(data.decode("utf-8", "replace"))

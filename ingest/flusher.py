@@ -14,13 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest import sessions, shipments
 from ingest.contract import table_from_lines
@@ -29,6 +27,7 @@ from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken
 from ingest.shipments import Shipment
 from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.parquet import read_parquet
 from warehouse.raw_erasure import hidden_events, hidden_rejected
 from warehouse.raw_rows import RawRows, WrongRowCount
 from warehouse.settings import IngestSettings
@@ -236,7 +235,7 @@ def table_of(stream: str, lines: bytes) -> pa.Table:
 
 def _read(key: str, shipment: Shipment, data: bytes) -> RawRows:
     try:
-        return RawRows.of(pq.read_table(BytesIO(data)), shipment.first_seq, shipment.last_seq)
+        return RawRows.of(read_parquet(data), shipment.first_seq, shipment.last_seq)
     except (WrongRowCount, pa.ArrowInvalid) as error:
         raise RawConflict(f"an object in raw is not what its name says: {error}: `{key}`") from None
 

@@ -9,17 +9,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from io import BytesIO
 from itertools import count
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
-import pyarrow.parquet as pq
 
 from ingest.events import Decoded, InvalidBody, Origin, Rejection
 from ingest.protocols.routes import read_again as read_request
 from ingest.rules import Context
 from warehouse.layout import RAW_REJECTED, RAW_REPLAYED, replayed_key
+from warehouse.parquet import read_parquet
 from warehouse.raw_rows import RawRows
 from warehouse.settings import IngestSettings
 from warehouse.store import ObjectStore
@@ -69,7 +68,7 @@ def rejected_events(store: ObjectStore, wanted: Filter) -> Iterator[RejectedEven
         match = _NAME.search(info.key)
         if match is None:
             continue
-        table = pq.read_table(BytesIO(store.get(info.key)))
+        table = read_parquet(store.get(info.key))
         rows = RawRows.of(table, int(match["first"]), int(match["last"]))
         for seq, row in zip(rows.numbers.tolist(), table.to_pylist(), strict=True):
             origin = Origin(**{name: row.pop(name, None) for name in Origin.__struct_fields__})

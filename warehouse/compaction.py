@@ -16,11 +16,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
-
-import pyarrow.parquet as pq
 
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.parquet import read_parquet
 from warehouse.raw_rows import RawRows, WrongRowCount, concatenated
 from warehouse.store import ObjectInfo, ObjectStore
 
@@ -161,7 +159,7 @@ def _remove_held(store: ObjectStore, objects: list[RawObject]) -> int:
 def _read(store: ObjectStore, one: RawObject) -> RawRows:
     """The rows of an object, as many as its name says. Raises NotConserved."""
     try:
-        return RawRows.of(pq.read_table(BytesIO(store.get(one.info.key))), one.first, one.last)
+        return RawRows.of(read_parquet(store.get(one.info.key)), one.first, one.last)
     except WrongRowCount as error:
         raise NotConserved(f"an object {error}, it was left alone: `{one.info.key}`") from None
 

@@ -13,13 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from warehouse import layout
 from warehouse.compaction import RawObject
+from warehouse.parquet import read_parquet
 from warehouse.store import ObjectInfo, ObjectStore, sha256
 
 _ANY = datetime.min.replace(tzinfo=UTC)
@@ -43,7 +42,7 @@ class RawObjects:
 
 def read_raw_objects(store: ObjectStore, snapshot_id: str) -> RawObjects:
     """The raw objects that dbt has listed beside a snapshot's marts. Raises ObjectNotFound."""
-    table = pq.read_table(BytesIO(store.get(layout.raw_objects_key(snapshot_id))))
+    table = read_parquet(store.get(layout.raw_objects_key(snapshot_id)))
     names = joined(_key(address) for address in table["raw_object"].to_pylist())
     digest = sha256("".join(f"{name}\n" for name in names).encode())
     n_events = int(pc.sum(table["n_events"]).as_py() or 0)

@@ -9,16 +9,15 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from warehouse.compaction import NotConserved, RawObject
 from warehouse.erasure import Tombstones
 from warehouse.erasure_record import Rewritten
+from warehouse.parquet import read_parquet
 from warehouse.person import Mask, Person, named_in
 from warehouse.raw_rows import RawRows, WrongRowCount
 from warehouse.store import ObjectInfo, ObjectNotFound, ObjectStore, sha256
@@ -104,7 +103,7 @@ def raw_tables(
             data = store.get(info.key)
         except ObjectNotFound:
             continue
-        yield pq.read_table(BytesIO(data), columns=list(columns) or None)
+        yield read_parquet(data, columns=list(columns) or None)
 
 
 def holding_any(
@@ -118,7 +117,7 @@ def holding_any(
         if info.key not in but
         and pc.any(
             pc.is_in(
-                pq.read_table(BytesIO(store.get(info.key)), columns=["event_id"])["event_id"],
+                read_parquet(store.get(info.key), columns=["event_id"])["event_id"],
                 value_set=wanted,
             )
         ).as_py()
@@ -178,7 +177,7 @@ def _erase(
 def read_rows(info: ObjectInfo, data: bytes) -> RawRows:
     """The rows of an object's bytes. Raises NotConserved."""
     try:
-        table = pq.read_table(BytesIO(data))
+        table = read_parquet(data)
         named = RawObject.of(info)
         if named is None:  # not a collector's: nobody goes by its numbers
             return RawRows.of(table.replace_schema_metadata(None), 1, table.num_rows)

@@ -6,13 +6,13 @@ number.
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from warehouse.parquet import write_parquet
 
 _METADATA = b"shallop.erased"
 
@@ -90,9 +90,7 @@ class RawRows:
         }
         if len(self.erased):
             kept[_METADATA] = msgspec.json.encode(self.erased.tolist())
-        target = BytesIO()
-        pq.write_table(self.table.replace_schema_metadata(kept), target, compression="zstd")
-        return target.getvalue()
+        return write_parquet(self.table.replace_schema_metadata(kept))
 
 
 def concatenated(parts: list[RawRows]) -> RawRows:

@@ -7,13 +7,11 @@ it has, however old.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from warehouse import layout, snapshot, staged
 from warehouse.compaction import RawObject
+from warehouse.parquet import read_parquet
 from warehouse.raw_erasure import holding_any
 from warehouse.snapshot_erasure import snapshot_ids
 from warehouse.store import ObjectInfo, ObjectStore
@@ -117,7 +115,7 @@ def _staged(warehouse: Path, before: datetime) -> tuple[set[str], set[str]]:
 
 def _is_read(store: ObjectStore, info: ObjectInfo, staged_ids: set[str]) -> bool:
     """Whether every event of an object is staged, from it or from another."""
-    table = pq.read_table(BytesIO(store.get(info.key)), columns=["event_id"])
+    table = read_parquet(store.get(info.key), columns=["event_id"])
     return staged_ids.issuperset(table["event_id"].to_pylist())
 
 

@@ -6,14 +6,13 @@ dbt writes the Parquet of a snapshot under its own id; `publish` describes it an
 
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from warehouse import layout
 from warehouse.contracts import EXCLUSIONS, MART_COLUMNS_ADDED, MART_SCHEMAS
+from warehouse.parquet import read_parquet
 from warehouse.provenance import RawObjects, read_raw_objects
 from warehouse.store import ObjectNotFound, ObjectStore, sha256
 
@@ -78,7 +77,7 @@ def describe(store: ObjectStore, snapshot_id: str) -> Snapshot:
     for mart in MART_SCHEMAS:
         key = layout.mart_key(snapshot_id, mart)
         data = store.get(key)
-        table = _checked(mart, pq.read_table(BytesIO(data)))
+        table = _checked(mart, read_parquet(data))
         marts[mart] = MartExport(key, table.num_rows, sha256(data))
         if mart == "sessions":
             left_out = _left_out(table)
@@ -108,7 +107,7 @@ def latest(store: ObjectStore) -> Snapshot:
 
 def read_mart(store: ObjectStore, snapshot_id: str, mart: str) -> pa.Table:
     """One exported mart with the columns and types of its contract. Raises SchemaMismatch."""
-    return _checked(mart, pq.read_table(BytesIO(store.get(layout.mart_key(snapshot_id, mart)))))
+    return _checked(mart, read_parquet(store.get(layout.mart_key(snapshot_id, mart))))
 
 
 def _left_out(sessions: pa.Table) -> dict[str, LeftOut]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from warehouse import layout, snapshot
 from warehouse.erasure_record import Rewritten
+from warehouse.parquet import read_parquet, write_parquet
 from warehouse.person import Mask, Person
 from warehouse.snapshot import MartExport
 from warehouse.store import ObjectNotFound, ObjectStore, sha256
@@ -66,10 +67,9 @@ def erase_sessions(
         if mask.any():
             before = sha256(store.get(key))
             kept = table.filter(pa.array(~mask))
-            target = BytesIO()
-            pq.write_table(kept, target, compression="zstd")
-            store.put(key, target.getvalue())
-            after = sha256(target.getvalue())
+            data = write_parquet(kept)
+            store.put(key, data)
+            after = sha256(data)
             yield Rewritten(key, table.num_rows, kept.num_rows, before, after)
         data = store.get(key)
         changed[mart] = MartExport(key, pq.read_metadata(BytesIO(data)).num_rows, sha256(data))
@@ -101,7 +101,7 @@ def _describe_anew(
 
 def _read(store: ObjectStore, snapshot_id: str, mart: str) -> pa.Table | None:
     try:
-        return pq.read_table(BytesIO(store.get(layout.mart_key(snapshot_id, mart))))
+        return read_parquet(store.get(layout.mart_key(snapshot_id, mart)))
     except ObjectNotFound:
         return None
 
