@@ -84,7 +84,7 @@ def scope_of(path: str, is_event_path: bool) -> str | None:
     return EVENTS_WRITE if is_event_path else ADMIN
 
 
-class Gate:
+class AccessControl:
     """Lets requests in or refuses them."""
 
     def __init__(

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import errors, models, openapi, pages, protocols, recommend, segment_settings, status
-from api.access import Gate
+from api.access import AccessControl
 from api.collector import Collector
 from api.cors import Cors
 from api.front import Endpoint, Front
@@ -44,7 +44,7 @@ class ShallopApp(FastAPI):
         )
         self.settings = settings
         self.metrics = Metrics()
-        self.gate = Gate(settings, self.metrics)
+        self.access = AccessControl(settings, self.metrics)
         self.endpoints: dict[str, Endpoint] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +56,8 @@ class ShallopApp(FastAPI):
             await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        front = Front(super().build_middleware_stack(), self.endpoints, self.gate, self.metrics)
-        return Cors(front, self.gate.may_read)
+        front = Front(super().build_middleware_stack(), self.endpoints, self.access, self.metrics)
+        return Cors(front, self.access.may_read)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
-    async with running(app.settings, app.metrics, app.gate) as parts:
+    async with running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))
         # What is loaded stays: walking a few hundred thousand objects again in each full
@@ -91,7 +91,7 @@ def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
     recommender = Recommender(
         parts.champion, parts.catalogue, parts.outbox, settings, parts.metrics
     )
-    events = Collector(parts.outbox, settings.ingest, parts.metrics, parts.gate.charge)
+    events = Collector(parts.outbox, settings.ingest, parts.metrics, parts.access.charge)
     return {
         EVENTS_PATH: events,
         **protocols.endpoints(events),

@@ -91,13 +91,14 @@ class Collector:
             return decode_json(body, context)
 
         source = ndjson.SOURCE if media_type in _NDJSON_TYPES else SOURCE
-        return _reply(await self.take(scope, receive, self.context(scope, headers, source), decode))
+        return _reply(await self.take(scope, receive, headers, source, decode))
 
     async def take(
         self,
         scope: Scope,
         receive: Receive,
-        context: Context,
+        headers: dict[bytes, bytes],
+        source: str,
         decode: Callable[[bytes, Context], Decoded],
         *,
         query: str = "",
@@ -107,7 +108,7 @@ class Collector:
         Raises Refused: of a body that is refused as a whole after it was kept as rejected, together
         with `query` where that holds events too.
         """
-        headers = dict(scope["headers"])
+        context = self.context(scope, headers, source)
         sent = await read_body(receive, headers, self.settings.max_body_bytes)
         try:
             decoded = decode(sent.unpacked(self.settings.max_body_bytes), context)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access import Gate
+from api.access import AccessControl
 from api.errors import ClientGone, Refused, internal_error, method_not_allowed
 from api.metrics import Metrics
 from api.seldom import Seldom
@@ -58,11 +58,15 @@ class Front:
     """ASGI middleware around FastAPI."""
 
     def __init__(
-        self, app: ASGIApp, endpoints: Mapping[str, Endpoint], gate: Gate, metrics: Metrics
+        self,
+        app: ASGIApp,
+        endpoints: Mapping[str, Endpoint],
+        access: AccessControl,
+        metrics: Metrics,
     ) -> None:
         self.app = app
         self.endpoints = endpoints
-        self.gate = gate
+        self.access = access
         self.metrics = metrics
         self._seldom = Seldom()
 
@@ -90,7 +94,7 @@ class Front:
     ) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
-            scope, receive = await self.gate.admit(path, False, scope, receive)
+            scope, receive = await self.access.admit(path, False, scope, receive)
         except Refused as error:
             await _send_reply(send, _as_reply(error), request_id)
             self._observe("refused", scope["method"], error.status, started)
@@ -125,7 +129,7 @@ class Front:
             allowed = ", ".join(endpoint.methods)
             return _as_reply(method_not_allowed(scope["method"], path, allowed))
         try:
-            scope, receive = await self.gate.admit(path, True, scope, receive)
+            scope, receive = await self.access.admit(path, True, scope, receive)
             return await endpoint.answer(scope, receive)
         except Refused as error:
             if error.status >= 500 and self._seldom.is_due(error.detail.code):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.access import Gate
+from api.access import AccessControl
 from api.catalogue import CatalogueHolder
 from api.champion import ChampionHolder
 from api.erasures import ErasureHolder
@@ -35,7 +35,7 @@ class Parts:
 
     settings: Settings
     metrics: Metrics
-    gate: Gate
+    access: AccessControl
     outbox: Outbox
     flusher: Flusher
     champion: ChampionHolder
@@ -53,7 +53,9 @@ PartsDep = Annotated[Parts, Depends(_of_request)]
 
 
 @asynccontextmanager
-async def running(settings: Settings, metrics: Metrics, gate: Gate) -> AsyncIterator[Parts]:
+async def running(
+    settings: Settings, metrics: Metrics, access: AccessControl
+) -> AsyncIterator[Parts]:
     """The parts at work; left, what waits in the outbox is shipped where the store is up.
 
     Raises OutboxBroken where the outbox cannot be opened: without it no event could be kept.
@@ -64,7 +66,7 @@ async def running(settings: Settings, metrics: Metrics, gate: Gate) -> AsyncIter
     parts = Parts(
         settings=settings,
         metrics=metrics,
-        gate=gate,
+        access=access,
         outbox=outbox,
         flusher=Flusher(outbox, store, settings.ingest),
         champion=champion,
@@ -78,7 +80,7 @@ async def running(settings: Settings, metrics: Metrics, gate: Gate) -> AsyncIter
     ]
     try:
         await _first_looks(looks)
-        gate.say_who_may_enter()
+        access.say_who_may_enter()
         logger.info("app_started store=%s outbox=%s", settings.store_uri, settings.outbox_path)
         yield parts
     finally:

@@ -66,8 +66,8 @@ class SegmentEndpoint:
         self._decode = partial(segment.decode, call=call)
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        context = self._collector.context(scope, dict(scope["headers"]), segment.SOURCE)
-        await self._collector.take(scope, receive, context, self._decode)
+        headers = dict(scope["headers"])
+        await self._collector.take(scope, receive, headers, segment.SOURCE, self._decode)
         return Reply(200, _SUCCESS)
 
 
@@ -93,8 +93,8 @@ class Ga4Endpoint:
         self._collector = collector
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        context = self._collector.context(scope, dict(scope["headers"]), ga4.SOURCE)
-        await self._collector.take(scope, receive, context, ga4.decode)
+        headers = dict(scope["headers"])
+        await self._collector.take(scope, receive, headers, ga4.SOURCE, ga4.decode)
         return Reply(204, b"")
 
 
@@ -128,11 +128,12 @@ class Ga4WebEndpoint:
         self._collector = collector
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
-        context = self._collector.context(scope, dict(scope["headers"]), ga4_web.SOURCE)
         query = scope["query_string"]
+        decode = partial(ga4_web.decode, query)
         await self._collector.take(
-            scope, receive, context, partial(ga4_web.decode, query), query=query.decode("latin-1")
-        )
+            scope, receive, dict(scope["headers"]), ga4_web.SOURCE, decode,
+            query=query.decode("latin-1"),
+        )  # fmt: skip
         return Reply(204, b"")
 
 

@@ -147,7 +147,7 @@ async def healthz() -> Health:
 async def readyz(parts: PartsDep, response: Response) -> Readiness:
     """200 while events can be accepted; a missing model or store is told apart."""
     outbox = await _outbox_state(parts)
-    keys = parts.gate.keys.look()
+    keys = parts.access.keys.look()
     is_ready = outbox == "ok" and not keys.is_locked
     if not is_ready:
         response.status_code = 503
@@ -207,7 +207,7 @@ async def metrics(parts: PartsDep) -> Response:
     if collector.last_flushed_at:
         gauges.flushed_at.set(collector.last_flushed_at.timestamp())
     champion = parts.champion.current
-    gauges.open.set(not parts.gate.keys.look().is_required)
+    gauges.open.set(not parts.access.keys.look().is_required)
     gauges.set_model_age(champion.scorer.created_at if champion else None)
     return Response(gauges.text(), media_type=CONTENT_TYPE)
 
@@ -229,15 +229,15 @@ async def _outbox_state(parts: Parts) -> str:
 
 
 def _access(parts: Parts) -> AccessStatus:
-    gate = parts.gate
-    keys = gate.keys.look()
+    access = parts.access
+    keys = access.keys.look()
     n_usable = keys.n_usable(datetime.now(UTC))
     return AccessStatus(
         open=not keys.is_required,
-        require_keys=gate.keys.mode,
+        require_keys=access.keys.mode,
         write_keys=n_usable["write"],
         secret_keys=n_usable["secret"],
-        refused=dict(gate.refused),
+        refused=dict(access.refused),
         last_error=keys.error,
     )
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cli.bench_training import in_a_process, invented_sessions
-from cli.console import console, errors
+from cli.console import console, errors, print_wide
 from cli.scaling_plot import Curve, plotted
 
 if TYPE_CHECKING:
@@ -126,6 +125,6 @@ def _show(rows: list[_Measured], config: "GRU4RecConfig") -> None:
         f"{step_ms:.2f}", "", f"{rate:,.0f}", f"{epoch:.1f}", "",
         f"{paper_mb:,.0f}", style="dim",
     )  # fmt: skip
-    Console(width=max(console.width, _WIDTH)).print(table)
+    print_wide(table, _WIDTH)
     console.print("Measured is the process's peak above what it held before its training; the last "
                   "line is by formula.", soft_wrap=True)  # fmt: skip

@@ -2,10 +2,10 @@
 
 from rich.table import Table
 
-from cli.console import console
+from cli.console import print_wide
 from cli.load import Load
 
-_WIDTH = 112  # also where the output goes to a file
+_WIDTH = 112
 
 
 def show(title: str, rows: dict[str, Load], events: dict[str, int]) -> None:
@@ -21,4 +21,4 @@ def show(title: str, rows: dict[str, Load], events: dict[str, int]) -> None:
             *(f"{load.percentile_ms(q):.2f}" for q in (50, 90, 99)),
             str(load.n_failed), f"{rate / floor:.2f}",
         )  # fmt: skip
-    console.print(table, width=max(console.width, _WIDTH), crop=False)
+    print_wide(table, _WIDTH)

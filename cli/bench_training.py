@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from cli.console import console, errors, fail
+from cli.console import console, errors, fail, print_wide
 
 if TYPE_CHECKING:
     from cli.training_load import Timed
@@ -176,7 +175,6 @@ def in_a_process(task: Callable[..., "Timed"], *arguments: Any) -> "Timed":
 def _show(rows: list[_Row], device: str) -> None:
     from cli.training_load import PHASES
 
-    wide = Console(width=max(console.width, _WIDTH))  # also where the output goes to a file
     table = Table(title=f"Training on {device}", title_justify="left")
     for column in ("", "columns", "events/s", "steps/s", "ms/step", "floor ms", "× floor",
                    "official ev/s", "×", "official × floor", "peak MB", "official MB"):  # fmt: skip
@@ -191,7 +189,7 @@ def _show(rows: list[_Row], device: str) -> None:
             f"{row.official_floors:.2f}" if row.official_floors else "",
             f"{timed.peak_mb:,.0f}", f"{row.official_mb:,.0f}" if row.official_mb else "",
         )  # fmt: skip
-    wide.print(table)
+    print_wide(table, _WIDTH)
     if device == "cpu":
         phases = Table(title="Milliseconds a step by phase", title_justify="left")
         for column in ("", *PHASES, "sgemm GF/s", "copy GB/s", "exp G/s"):
@@ -203,7 +201,7 @@ def _show(rows: list[_Row], device: str) -> None:
                 f"{ceilings.gemm_flops / 1e9:.0f}", f"{ceilings.copy_bytes / 1e9:.1f}",
                 f"{ceilings.exponentials / 1e9:.2f}",
             )  # fmt: skip
-        wide.print(phases)
+        print_wide(phases, _WIDTH)
     console.print(
         "The official figures were measured elsewhere, earlier: of splits on one loaded core, of "
         "steps on a quiet one.",

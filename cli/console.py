@@ -14,12 +14,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from warehouse import log
 from warehouse.settings import Settings, get_settings
 
 console = Console()
 errors = Console(stderr=True)
+
+
+def print_wide(table: Table, width: int) -> None:
+    """Print a table at least `width` columns wide: also where the output goes to a file."""
+    Console(width=max(console.width, width)).print(table)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -13,23 +13,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from io import BytesIO
 from time import monotonic
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest.flusher import RawConflict
-from ingest.history.gate import Gate, Judged
 from ingest.history.history import History, Survey
+from ingest.history.judge import Judge, Judged
 from ingest.history.report import Report
 from ingest.protocols.routes import REPLAY_SOURCE
 from warehouse.compaction import RawObject
 from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.erasure import Tombstones
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, import_key, raw_key
+from warehouse.parquet import read_parquet
 from warehouse.person import Mask
 from warehouse.raw_erasure import hidden_events, hidden_rejected
 from warehouse.raw_rows import RawRows, WrongRowCount
@@ -60,7 +59,7 @@ def write(
     report = Report.of(history, survey, store.uri(RAW_EVENTS))
     import_id = _import_id(history, limits)
     received_at = _received_at(store, import_id, history)
-    gate = Gate(limits, received_at)
+    judge = Judge(limits, received_at)
     events = _Objects(
         store, RAW_EVENTS, import_id, received_at, partial(hidden_events, tombstones=tombstones)
     )
@@ -68,7 +67,7 @@ def write(
         store, RAW_REJECTED, import_id, received_at, partial(hidden_rejected, tombstones=tombstones)
     )
     for frame in history.events(survey):
-        judged = gate.judge(frame)
+        judged = judge.judged(frame)
         for refused in judged.refused:
             report.note(refused.reason, refused.message)
         events.add(judged.accepted)
@@ -93,9 +92,9 @@ def rehearse(
     """What `write` would make of a history, with nothing written."""
     started_at = monotonic()
     report = Report.of(history, survey, "nowhere")
-    gate = Gate(limits, datetime.now(UTC))
+    judge = Judge(limits, datetime.now(UTC))
     for frame in history.events(survey):
-        judged = gate.judge(frame)
+        judged = judge.judged(frame)
         report.accepted += judged.accepted.num_rows
         for refused in judged.refused:
             report.note(refused.reason, refused.message)
@@ -173,7 +172,7 @@ class _Objects:
 
     def _holds(self, key: str, first: int, last: int, made: RawRows) -> bool:
         """Whether the object in the store has the rows that we made."""
-        table = pq.read_table(BytesIO(self._store.get(key)))
+        table = read_parquet(self._store.get(key))
         try:
             return RawRows.of(table, first, last).is_same(made)
         except WrongRowCount:

@@ -178,7 +178,7 @@ class TestClosed:
     @staticmethod
     def see_new_keys(client: TestClient) -> None:
         app: Any = client.app
-        app.gate.keys._next_look = float("-inf")
+        app.access.keys._next_look = float("-inf")
 
     def test_a_revoked_key_is_refused_within_a_second(
         self, settings: Settings, closed: TestClient, web: str
@@ -460,7 +460,7 @@ class TestRates:
             assert reply.headers["ratelimit-policy"] == '"key";q=5;w=5000'
             assert reply.headers["ratelimit"].startswith('"key";r=0;t=')
             app: Any = client.app
-            assert app.gate.refused == {"rate_limited_key": 2}
+            assert app.access.refused == {"rate_limited_key": 2}
         assert len(raw_rows(store, layout.RAW_EVENTS)) == 5
 
     @pytest.mark.parametrize(("method", "path", "body"), EVENT_REQUESTS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingest.contract import Event, SentEvent, to_arrow
 from ingest.events import InvalidBody, decode_json, request_context
 from ingest.history.frame import FIELDS, bodies, from_events
-from ingest.history.gate import Gate
+from ingest.history.judge import Judge
 from ingest.protocols.routes import REPLAY_SOURCE
 from warehouse.contracts import EVENT_NAMES
 from warehouse.settings import IngestSettings
@@ -49,7 +49,7 @@ def by_the_collector(events: list[bytes]) -> tuple[pa.Table, list[tuple[str, str
 
 def assert_judged_alike(events: list[dict[str, Any]]) -> int:
     frame = from_events(events)
-    judged = Gate(LIMITS, NOW).judge(frame)
+    judged = Judge(LIMITS, NOW).judged(frame)
     accepted, refused = by_the_collector(bodies(frame))
     assert [(one.reason, one.message, one.body) for one in judged.refused] == refused
     assert judged.accepted.schema.equals(accepted.schema)
@@ -138,7 +138,7 @@ def test_the_borders_of_the_rules(change: dict[str, Any], n_refused: int) -> Non
 
 def test_an_event_longer_than_a_body_is_refused_with_its_bytes() -> None:
     frame = from_events([RIGHT | {"extra": {"text": "x" * 30_000}}])
-    (refused,) = Gate(LIMITS, NOW).judge(frame).refused
+    (refused,) = Judge(LIMITS, NOW).judged(frame).refused
     assert refused.reason == "body_too_large"
     assert refused.body == bodies(frame)[0]
 

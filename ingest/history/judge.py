@@ -53,7 +53,7 @@ class Judged:
     refused: list[Refused]
 
 
-class Gate:
+class Judge:
     """Judges events as the collector would that receives them at `received_at`."""
 
     def __init__(self, limits: IngestSettings, received_at: datetime) -> None:
@@ -62,7 +62,7 @@ class Gate:
         )
         self._is_right = reduce(and_, _rules(limits, received_at)).fill_null(False)
 
-    def judge(self, frame: pl.DataFrame) -> Judged:
+    def judged(self, frame: pl.DataFrame) -> Judged:
         is_right = frame.select(self._is_right).to_series()
         right = self._as_raw(frame.filter(is_right))
         if is_right.all():
