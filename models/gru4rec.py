@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from models.cells import CellCache, reset_after, reset_before
 from models.config import GRU4RecConfig
@@ -25,6 +26,8 @@ __all__ = ["GRU4Rec", "GRU4RecConfig", "weight_shapes"]
 
 Hidden = list[Tensor]  # of each layer, (B, units)
 _BLOCK_SESSIONS = 1024
+# MKL takes twice as long for 8 rows as for 12 where a catalogue is large (docs/evaluation.md).
+_FEW_ROWS, _ENOUGH_ROWS = 4, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,10 @@ class GRU4Rec:
         weight, bias = self.weights["output.weight"], self.weights["output.bias"]
         if item_idx is not None:
             weight, bias = weight.index_select(0, item_idx), bias.index_select(0, item_idx)
-        return torch.addmm(bias, hidden, weight.T)  # (B, H) @ (H, N) -> (B, N)
+        n_rows = len(hidden)
+        if _FEW_ROWS <= n_rows < _ENOUGH_ROWS and hidden.device.type == "cpu":
+            hidden = pad(hidden, (0, 0, 0, _ENOUGH_ROWS - n_rows))
+        return torch.addmm(bias, hidden, weight.T)[:n_rows]  # (B, H) @ (H, N) -> (B, N)
 
     @torch.no_grad()
     def states(self, sessions: Sessions) -> Tensor:
