@@ -106,6 +106,9 @@ def _show_best(tuned: "Tuned", config_file: Path, page: Path) -> None:
     than = ""
     if tuned.default_value is not None:
         than = f", the defaults have {tuned.default_value:.4f}"
+        if tuned.interval and tuned.default_value >= tuned.interval[0]:
+            low, high = tuned.interval
+            than += f", within the best's 95 % interval ({low:.4f} to {high:.4f}): it may be chance"
     console.print(
         f"best {MEASURE} {tuned.value:.4f}{than}; {tuned.n_complete} trials complete, "
         f"{tuned.n_pruned} stopped early\nreport: {page}\n"
