@@ -108,7 +108,7 @@ def _publish(home: Path, n_items: int, *, is_fused: bool) -> list[list[str]]:
     """Make an invented model the champion of a store in `home`; sessions to ask it for."""
     from models.invented import write_invented
     from models.registry import Registry
-    from warehouse.store import FolderStore
+    from warehouse.folder_store import FolderStore
 
     folder, sessions = write_invented(home / "bundles", n_items, is_fused=is_fused)
     registry = Registry(FolderStore(home / "store"))
