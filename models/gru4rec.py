@@ -26,7 +26,7 @@ __all__ = ["GRU4Rec", "GRU4RecConfig", "weight_shapes"]
 
 Hidden = list[Tensor]  # of each layer, (B, units)
 _BLOCK_SESSIONS = 1024
-# MKL takes twice as long for 8 rows as for 12 where a catalogue is large (docs/evaluation.md).
+# MKL takes twice as long for 8 rows as for 12 where a catalogue is large (DECISIONS.md).
 _FEW_ROWS, _ENOUGH_ROWS = 4, 12
 
 
