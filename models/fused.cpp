@@ -1,271 +1,334 @@
-// The passes of a training step over memory, each made once. `fused.py` compiles and calls this;
-// what they compute is in `losses.py` and `optimizer.py`, and the tests hold both to it.
+// A training step in one call, and single passes of one. `fused.py` compiles and calls this; what a
+// step computes is in `step.py` and `layers.py`, and the tests hold it to them.
 //
-// B rows (one target each), U columns. Arrays are dense and row-major; a row of scores is small
-// enough to stay in the first-level cache while it is worked on.
+// B lanes, H units of the last layer, E columns of the input, U scored items among R rows. Products
+// are those of the BLAS that PyTorch brings; the caller gives its address.
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include "fused.h"
+
+#include <algorithm>
+#include <ctime>
 
 namespace {
 
-// e^x to 2 units in the last place, in a form that compilers turn into vector instructions:
-// x = n ln 2 + r, e^r by its Taylor series to r^7 (|r| < 0.35: rest below 6e-9), 2^n by the exponent.
-inline float exponential(float x) {
-    const bool vanishes = x < -87.0f;
-    x = vanishes ? -87.0f : (x > 88.0f ? 88.0f : x);
-    const float n = std::nearbyintf(x * 1.44269504088896341f);
-    float r = std::fma(n, -0.693359375f, x);
-    r = std::fma(n, 2.12194440e-4f, r);
-    float p = 1.9841270e-4f;
-    p = std::fma(p, r, 1.3888889e-3f);
-    p = std::fma(p, r, 8.3333333e-3f);
-    p = std::fma(p, r, 4.1666667e-2f);
-    p = std::fma(p, r, 1.6666667e-1f);
-    p = std::fma(p, r, 0.5f);
-    p = std::fma(p, r, 1.0f);
-    p = std::fma(p, r, 1.0f);
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return vanishes ? 0.0f : p * power;
-}
-
-inline double exponential(double x) { return std::exp(x); }
+template <typename T>
+struct Parameter {
+    T *weight, *accumulated, *velocity;  // no velocity without momentum
+};
 
 template <typename T>
-T highest_of(const T* values, int64_t n) {
-    T highest = -INFINITY;
-#pragma omp simd reduction(max : highest)
-    for (int64_t j = 0; j < n; ++j) highest = values[j] > highest ? values[j] : highest;
-    return highest;
-}
+struct Layer {
+    int64_t n_inputs, size;
+    Parameter<T> weight_ih, weight_hh, bias_ih, bias_hh;
+};
 
-// `count` is changed while a row is worked on, and back again; `work` has room for two rows.
 template <typename T>
-void bpr_max(T* __restrict scores, const T* __restrict bias, const int64_t* target,
-             T* __restrict count, int64_t n_rows, int64_t n_columns, T elu, T bpreg, T scale,
-             T* losses, T* __restrict d_bias, T* __restrict work) {
-    const T epsilon = static_cast<T>(1e-24);
-    T* __restrict weight = work;
-    T* __restrict won = work + n_columns;
-    for (int64_t j = 0; j < n_columns; ++j) d_bias[j] = 0;
-    for (int64_t row = 0; row < n_rows; ++row) {
-        T* __restrict rated = scores + row * n_columns;
-        if (elu > 0) {
-#pragma omp simd
-            for (int64_t j = 0; j < n_columns; ++j) {
-                const T x = rated[j] + bias[j];
-                const T below = elu * (exponential(x < 0 ? x : T(0)) - 1);
-                rated[j] = x < 0 ? below : x;
-            }
-        } else {
-#pragma omp simd
-            for (int64_t j = 0; j < n_columns; ++j) rated[j] += bias[j];
-        }
-        // The target's own occurrence is no negative.
-        const int64_t t = target[row];
-        const T own = rated[t];
-        count[t] -= 1;
-        T highest = highest_of(rated, n_columns);
-        if (count[t] == 0 && own == highest) {
-            const T left = highest_of(rated, t), right = highest_of(rated + t + 1, n_columns - t - 1);
-            highest = left > right ? left : right;
-        }
-        T total = 0, sum_won = 0, sum_won_squared = 0, penalty = 0;
-#pragma omp simd reduction(+ : total, sum_won, sum_won_squared, penalty)
-        for (int64_t j = 0; j < n_columns; ++j) {
-            const T r = rated[j];
-            const T w = count[j] * exponential(r - highest);
-            const T s = 1 / (1 + exponential(r - own));  // sigmoid of own - r
-            weight[j] = w;
-            won[j] = s;
-            total += w;
-            sum_won += w * s;
-            sum_won_squared += w * s * s;
-            penalty += w * r * r;
-        }
-        count[t] += 1;
-        const T share = 1 / total;
-        const T probability = sum_won * share;
-        penalty *= share;
-        losses[row] = -std::log(probability + epsilon) + bpreg * penalty;
-        const T pull = scale / (probability + epsilon);
-        const T regular = bpreg * scale;
-        const T constant = pull * probability - regular * penalty;
-#pragma omp simd
-        for (int64_t j = 0; j < n_columns; ++j) {
-            const T r = rated[j];
-            const T slope = elu > 0 && r < 0 ? r + elu : T(1);
-            const T inner = regular * (r * r + 2 * r) - pull * won[j] * won[j] + constant;
-            const T g = weight[j] * share * inner * slope;
-            rated[j] = g;
-            d_bias[j] += g;
-        }
-        const T slope = elu > 0 && own < 0 ? own + elu : T(1);
-        const T extra = pull * (sum_won_squared * share - probability) * slope;
-        rated[t] += extra;
-        d_bias[t] += extra;
+struct Network {
+    int64_t n_layers, is_shared, is_bpr_max;
+    double learning_rate, momentum, elu, bpreg, batch_size;
+    void* product;  // sgemm or dgemm, as Fortran calls it
+    const Layer<T>* layers;
+    Parameter<T> input, output, bias;  // no input where it is shared
+    // By item, cross-entropy only: weight of an occurrence as a target, as a sampled negative.
+    const T *as_target, *as_sample;
+};
+
+// See `plan.py`. `rows` is null where the rows are those of the table.
+template <typename T>
+struct Plan {
+    int64_t n_lanes, n_rows, n_scored, n_input_rows;
+    const int64_t *rows, *item_idx, *input_rows, *input, *target, *target_idx;
+    T* count;
+    const T* target_count;
+};
+
+// Hidden states before and after the step and what drops out of the latter, by layer; `drop_input`
+// and what is in `drop` may be null.
+template <typename T>
+struct States {
+    const T* const* before;
+    T* const* after;
+    const T* const* drop;
+    const T* drop_input;
+};
+
+template <typename T>
+using Product = void (*)(const char*, const char*, const int*, const int*, const int*, const T*,
+                         const T*, const int*, const T*, const int*, const T*, T*, const int*);
+
+enum Phase { kForward, kLoss, kBackward, kOptimiser };
+
+// Memory of a step is cut from one piece; at no address it is only counted.
+template <typename T>
+class Room {
+public:
+    explicit Room(T* start) : start_(start) {}
+    T* take(int64_t n) {
+        T* piece = start_ ? start_ + used_ : nullptr;
+        used_ += (n + 63) / 64 * 64;
+        return piece;
     }
-}
+    int64_t used() const { return used_; }
+
+private:
+    T* start_;
+    int64_t used_ = 0;
+};
 
 template <typename T>
-void cross_entropy(T* __restrict scores, const T* __restrict bias, const int64_t* target,
-                   const T* __restrict log_weight, const T* own_log_weight, int64_t n_rows,
-                   int64_t n_columns, T scale, T* losses, T* __restrict d_bias) {
-    const T epsilon = static_cast<T>(1e-24);
-    for (int64_t j = 0; j < n_columns; ++j) d_bias[j] = 0;
-    for (int64_t row = 0; row < n_rows; ++row) {
-        T* __restrict logits = scores + row * n_columns;
-#pragma omp simd
-        for (int64_t j = 0; j < n_columns; ++j) logits[j] += bias[j] + log_weight[j];
-        const T highest = highest_of(logits, n_columns);
+class Step {
+public:
+    Step(const Network<T>& net, const Plan<T>& plan, T* room, double* seconds)
+        : net_(net), plan_(plan), room_(room), seconds_(seconds), lanes_(plan.n_lanes),
+          size_(net.layers[net.n_layers - 1].size), n_inputs_(net.layers[0].n_inputs) {
+        int64_t widest = n_inputs_, units = 0;
+        for (int64_t n = 0; n < net.n_layers; ++n) {
+            widest = std::max(widest, net.layers[n].size);
+            units += net.layers[n].size;
+        }
+        table_ = plan.rows ? room_.take(plan.n_rows * size_) : net.output.weight;
+        scores_ = room_.take(lanes_ * plan.n_scored);
+        inputs_ = room_.take(lanes_ * n_inputs_);
+        gates_ = room_.take(6 * lanes_ * units);
+        d_value_ = room_.take(lanes_ * widest);
+        d_next_ = room_.take(lanes_ * widest);
+        d_rows_ = room_.take(std::max(kGradient, 16 * widest));
+        d_bias_ = room_.take(6 * widest);
+        column_bias_ = room_.take(plan.n_scored);
+        column_weight_ = room_.take(plan.n_scored);
+        d_column_ = room_.take(plan.n_scored);
+        work_ = room_.take(2 * plan.n_scored);
+        losses_ = room_.take(lanes_);
+        own_ = room_.take(lanes_);
+        lanes_of_ = reinterpret_cast<int64_t*>(
+            room_.take((plan.n_input_rows + lanes_) * sizeof(int64_t) / sizeof(T)));
+    }
+
+    int64_t room() const { return room_.used(); }
+
+    T run(const States<T>& states) {
+        started_ = seconds_ ? now() : 0;
+        forward(states);
+        ended(kForward);
+        loss();
+        ended(kLoss);
+        const T* value = states.after[net_.n_layers - 1];
+        multiply(false, false, lanes_, size_, plan_.n_scored, scores_, plan_.n_scored, table_, size_,
+                 d_value_);
+        ended(kBackward);
+        backward(states);
+        update_items(value);
         T total = 0;
-#pragma omp simd reduction(+ : total)
-        for (int64_t j = 0; j < n_columns; ++j) {
-            const T e = exponential(logits[j] - highest);
-            logits[j] = e;
-            total += e;
-        }
-        const int64_t t = target[row];
-        const T share = std::exp(own_log_weight[row] - log_weight[t]);
-        const T probability = logits[t] / total * share;
-        losses[row] = -std::log(probability + epsilon);
-        const T pull = probability / (probability + epsilon) * scale;
-        const T factor = pull / total;
-#pragma omp simd
-        for (int64_t j = 0; j < n_columns; ++j) {
-            const T g = logits[j] * factor;
-            logits[j] = g;
-            d_bias[j] += g;
-        }
-        logits[t] -= pull;
-        d_bias[t] -= pull;
+        for (int64_t lane = 0; lane < lanes_; ++lane) total += losses_[lane];
+        return total / static_cast<T>(net_.batch_size);
     }
-}
 
-template <typename T>
-inline T sigmoid(T x) {
-    return 1 / (1 + exponential(-x));
-}
+private:
+    // Values of a gradient that are worked out and used while the second-level cache holds them.
+    static constexpr int64_t kGradient = (1 << 18) / sizeof(T);
 
-// `x_gates` and `h_gates` are (B, 3H) without their biases. They become reset, update, new gate
-// and (the last third of h_gates) the recurrent part of the new gate. `mask` may be null.
-template <typename T>
-void gru_forward(T* __restrict x_gates, T* __restrict h_gates, const T* __restrict bias_ih,
-                 const T* __restrict bias_hh, const T* __restrict hidden, const T* __restrict mask,
-                 int64_t n_rows, int64_t size, T* __restrict after) {
-    for (int64_t row = 0; row < n_rows; ++row) {
-        T* __restrict x = x_gates + row * 3 * size;
-        T* __restrict h = h_gates + row * 3 * size;
-        const T* __restrict before = hidden + row * size;
-        T* __restrict out = after + row * size;
-#pragma omp simd
-        for (int64_t j = 0; j < 2 * size; ++j) x[j] = sigmoid(x[j] + h[j] + bias_ih[j] + bias_hh[j]);
-#pragma omp simd
-        for (int64_t j = 0; j < size; ++j) {
-            const int64_t k = 2 * size + j;
-            const T recurrent = h[k] + bias_hh[k];
-            const T fresh = 2 * sigmoid(2 * (x[k] + bias_ih[k] + x[j] * recurrent)) - 1;  // tanh
-            h[k] = recurrent;
-            x[k] = fresh;
-            out[j] = fresh + x[size + j] * (before[j] - fresh);
+    const Network<T>& net_;
+    const Plan<T>& plan_;
+    Room<T> room_;
+    double* seconds_;  // by phase, or null
+    double started_ = 0;
+    const int64_t lanes_, size_, n_inputs_;
+    T *table_, *scores_, *inputs_, *gates_, *d_value_, *d_next_, *d_rows_, *d_bias_, *column_bias_,
+        *column_weight_, *d_column_, *work_, *losses_, *own_;
+    int64_t* lanes_of_;  // first lane of each input row, then the next lane of each; -1 ends
+
+    static double now() {
+        timespec time;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+        return time.tv_sec + 1e-9 * time.tv_nsec;
+    }
+
+    void ended(Phase phase) {
+        if (!seconds_) return;
+        const double time = now();
+        seconds_[phase] += time - started_;
+        started_ = time;
+    }
+
+    // c (m, n) = a (m, k) b (k, n), a or b stored transposed; all by rows, `lda`, `ldb` long.
+    void multiply(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const T* a,
+                  int64_t lda, const T* b, int64_t ldb, T* c) {
+        const int rows = m, columns = n, inner = k, of_a = lda, of_b = ldb;
+        const T one = 1, zero = 0;
+        reinterpret_cast<Product<T>>(net_.product)(
+            b_transposed ? "T" : "N", a_transposed ? "T" : "N", &columns, &rows, &inner, &one, b,
+            &of_b, a, &of_a, &zero, c, &columns);
+    }
+
+    const T* inputs_of(int64_t layer, const States<T>& states) const {
+        return layer ? states.after[layer - 1] : inputs_;
+    }
+
+    T* gates_of(int64_t layer) const {
+        T* gates = gates_;
+        for (int64_t n = 0; n < layer; ++n) gates += 6 * lanes_ * net_.layers[n].size;
+        return gates;
+    }
+
+    void forward(const States<T>& states) {
+        if (plan_.rows) gather(net_.output.weight, plan_.rows, plan_.n_rows, size_, table_);
+        for (int64_t lane = 0; lane < lanes_; ++lane) {
+            const int64_t row = plan_.input[lane];
+            const T* source = net_.is_shared ? table_ + row * size_
+                                             : net_.input.weight + plan_.input_rows[row] * n_inputs_;
+            T* out = inputs_ + lane * n_inputs_;
+            std::memcpy(out, source, n_inputs_ * sizeof(T));
+            if (states.drop_input) scale(out, states.drop_input + lane * n_inputs_, n_inputs_);
         }
-        if (mask) {
-            const T* __restrict keep = mask + row * size;
-#pragma omp simd
-            for (int64_t j = 0; j < size; ++j) out[j] *= keep[j];
+        for (int64_t n = 0; n < net_.n_layers; ++n) {
+            const Layer<T>& layer = net_.layers[n];
+            const int64_t size = layer.size, width = 3 * size;
+            T *x = gates_of(n), *h = x + lanes_ * width;
+            multiply(false, true, lanes_, width, layer.n_inputs, inputs_of(n, states),
+                     layer.n_inputs, layer.weight_ih.weight, layer.n_inputs, x);
+            multiply(false, true, lanes_, width, size, states.before[n], size,
+                     layer.weight_hh.weight, size, h);
+            gru_forward(x, h, layer.bias_ih.weight, layer.bias_hh.weight, states.before[n],
+                        states.drop[n], lanes_, size, states.after[n]);
+        }
+        multiply(false, true, lanes_, plan_.n_scored, size_, states.after[net_.n_layers - 1], size_,
+                 table_, size_, scores_);
+    }
+
+    void loss() {
+        const T scale = static_cast<T>(1 / net_.batch_size);
+        const int64_t* item = plan_.item_idx;
+        for (int64_t j = 0; j < plan_.n_scored; ++j) column_bias_[j] = net_.bias.weight[item[j]];
+        if (net_.is_bpr_max) {
+            bpr_max(scores_, column_bias_, plan_.target, plan_.count, lanes_, plan_.n_scored,
+                    static_cast<T>(net_.elu), static_cast<T>(net_.bpreg), scale, losses_, d_column_,
+                    work_);
+            return;
+        }
+        for (int64_t j = 0; j < plan_.n_scored; ++j) {
+            const T n_targets = plan_.target_count[j];
+            column_weight_[j] = n_targets * net_.as_target[item[j]] +
+                                (plan_.count[j] - n_targets) * net_.as_sample[item[j]];
+        }
+        for (int64_t lane = 0; lane < lanes_; ++lane)
+            own_[lane] = net_.as_target[plan_.target_idx[lane]];
+        cross_entropy(scores_, column_bias_, plan_.target, column_weight_, own_, lanes_,
+                      plan_.n_scored, scale, losses_, d_column_);
+    }
+
+    // From d_value_ (B, H) on; leaves the gradient of the inputs (B, E) there.
+    void backward(const States<T>& states) {
+        for (int64_t n = net_.n_layers - 1; n >= 0; --n) {
+            const Layer<T>& layer = net_.layers[n];
+            const int64_t size = layer.size, width = 3 * size;
+            const T* inputs = inputs_of(n, states);
+            T *d_x = gates_of(n), *d_h = d_x + lanes_ * width, *d_hh = d_bias_ + width;
+            gru_backward(d_value_, d_x, d_h, states.before[n], states.drop[n], lanes_, size, d_bias_,
+                         d_hh);
+            multiply(false, false, lanes_, layer.n_inputs, width, d_x, width, layer.weight_ih.weight,
+                     layer.n_inputs, d_next_);
+            std::swap(d_value_, d_next_);
+            ended(kBackward);
+            move(layer.weight_ih, nullptr, width, layer.n_inputs, [&](int64_t first, int64_t rows) {
+                multiply(true, false, rows, layer.n_inputs, lanes_, d_x + first, width, inputs,
+                         layer.n_inputs, d_rows_);
+            });
+            move(layer.weight_hh, nullptr, width, size, [&](int64_t first, int64_t rows) {
+                multiply(true, false, rows, size, lanes_, d_h + first, width, states.before[n], size,
+                         d_rows_);
+            });
+            adagrad_of(layer.bias_ih, nullptr, d_bias_, 1, width);
+            adagrad_of(layer.bias_hh, nullptr, d_hh, 1, width);
+            ended(kOptimiser);
+        }
+        if (states.drop_input) scale(d_value_, states.drop_input, lanes_ * n_inputs_);
+    }
+
+    void update_items(const T* value) {
+        list_lanes();
+        move(net_.output, plan_.rows, net_.is_shared ? plan_.n_rows : plan_.n_scored, size_,
+             [&](int64_t first, int64_t rows) {
+                 const int64_t scored = std::clamp<int64_t>(plan_.n_scored - first, 0, rows);
+                 if (scored)
+                     multiply(true, false, scored, size_, lanes_, scores_ + first, plan_.n_scored,
+                              value, size_, d_rows_);
+                 std::fill(d_rows_ + scored * size_, d_rows_ + rows * size_, T(0));
+                 if (net_.is_shared) add_inputs(first, rows);
+             });
+        if (!net_.is_shared)
+            move(net_.input, plan_.input_rows, plan_.n_input_rows, n_inputs_,
+                 [&](int64_t first, int64_t rows) {
+                     std::fill(d_rows_, d_rows_ + rows * n_inputs_, T(0));
+                     add_inputs(first, rows);
+                 });
+        if (plan_.rows)
+            adagrad_of(net_.bias, plan_.rows, d_column_, plan_.n_scored, 1);
+        else
+            adagrad_of(net_.bias, nullptr, d_column_, 1, plan_.n_scored);
+        ended(kOptimiser);
+    }
+
+    void list_lanes() {
+        int64_t* next = lanes_of_ + plan_.n_input_rows;
+        std::fill(lanes_of_, next, int64_t(-1));
+        for (int64_t lane = lanes_ - 1; lane >= 0; --lane) {
+            next[lane] = lanes_of_[plan_.input[lane]];
+            lanes_of_[plan_.input[lane]] = lane;
         }
     }
-}
 
-// From d_hidden and what gru_forward left: d_x in place of the gates, d_h in place of h_gates.
-template <typename T>
-void gru_backward(const T* __restrict d_hidden, T* __restrict gates, T* __restrict h_gates,
-                  const T* __restrict hidden, const T* __restrict mask, int64_t n_rows,
-                  int64_t size) {
-    for (int64_t row = 0; row < n_rows; ++row) {
-        T* __restrict x = gates + row * 3 * size;
-        T* __restrict h = h_gates + row * 3 * size;
-        const T* __restrict before = hidden + row * size;
-        const T* __restrict d_after = d_hidden + row * size;
-        const T* __restrict keep = mask ? mask + row * size : nullptr;
+    // Each input's gradient to its row of d_rows_, which holds `rows` of them from `first` on.
+    void add_inputs(int64_t first, int64_t rows) {
+        const int64_t* next = lanes_of_ + plan_.n_input_rows;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t lane = lanes_of_[first + row]; lane >= 0; lane = next[lane]) {
+                T* __restrict out = d_rows_ + row * n_inputs_;
+                const T* __restrict d_input = d_value_ + lane * n_inputs_;
 #pragma omp simd
-        for (int64_t j = 0; j < size; ++j) {
-            const T reset = x[j], update = x[size + j], fresh = x[2 * size + j];
-            const T d = keep ? d_after[j] * keep[j] : d_after[j];
-            const T d_new = d * (1 - update) * (1 - fresh * fresh);
-            const T d_reset = d_new * h[2 * size + j] * reset * (1 - reset);
-            const T d_update = d * (before[j] - fresh) * update * (1 - update);
-            x[j] = h[j] = d_reset;
-            x[size + j] = h[size + j] = d_update;
-            x[2 * size + j] = d_new;
-            h[2 * size + j] = d_new * reset;
-        }
-    }
-}
-
-// Rows of a table lie apart in memory: each is asked for a few rows ahead.
-template <typename T>
-inline void prefetch(const T* row, int64_t n_columns) {
-    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t j = 0; j < n_columns && j < 16 * line; j += line) __builtin_prefetch(row + j);
-}
-
-template <typename T>
-void gather(const T* __restrict table, const int64_t* rows, int64_t n_rows, int64_t n_columns,
-            T* __restrict out) {
-    for (int64_t row = 0; row < n_rows; ++row) {
-        if (row + 4 < n_rows) prefetch(table + rows[row + 4] * n_columns, n_columns);
-        std::memcpy(out + row * n_columns, table + rows[row] * n_columns, n_columns * sizeof(T));
-    }
-}
-
-// rows == nullptr: the n_rows rows that stand at the beginning of the table.
-template <typename T, bool has_momentum>
-void adagrad(T* __restrict weight, T* __restrict accumulated, T* __restrict velocity,
-             const int64_t* rows, const T* __restrict gradient, int64_t n_rows, int64_t n_columns,
-             T rate, T momentum) {
-    for (int64_t row = 0; row < n_rows; ++row) {
-        const int64_t at = (rows ? rows[row] : row) * n_columns;
-        T* __restrict w = weight + at;
-        T* __restrict a = accumulated + at;
-        T* __restrict v = has_momentum ? velocity + at : nullptr;
-        const T* __restrict g = gradient + row * n_columns;
-        if (rows && row + 2 < n_rows) {
-            const int64_t ahead = rows[row + 2] * n_columns;
-            prefetch(weight + ahead, n_columns);
-            prefetch(accumulated + ahead, n_columns);
-            if (has_momentum) prefetch(velocity + ahead, n_columns);
-        }
-#pragma omp simd
-        for (int64_t j = 0; j < n_columns; ++j) {
-            const T sum = a[j] + g[j] * g[j];
-            a[j] = sum;
-            T step = -rate * g[j] / std::sqrt(sum + static_cast<T>(1e-6));
-            if (has_momentum) {
-                step += momentum * v[j];
-                v[j] = step;
+                for (int64_t j = 0; j < n_inputs_; ++j) out[j] += d_input[j];
             }
-            w[j] += step;
+    }
+
+    // Some rows of a gradient into d_rows_ by `gradient`, then what they move, and so on.
+    template <typename Gradient>
+    void move(const Parameter<T>& moved, const int64_t* rows, int64_t n_rows, int64_t n_columns,
+              Gradient gradient) {
+        const int64_t at_once = std::max<int64_t>(kGradient / n_columns / 16, 1) * 16;
+        for (int64_t first = 0; first < n_rows; first += at_once) {
+            const int64_t n = std::min(at_once, n_rows - first);
+            gradient(first, n);
+            ended(kBackward);
+            const int64_t skipped = rows ? 0 : first * n_columns;
+            T* velocity = moved.velocity ? moved.velocity + skipped : nullptr;
+            adagrad_of({moved.weight + skipped, moved.accumulated + skipped, velocity},
+                       rows ? rows + first : nullptr, d_rows_, n, n_columns);
+            ended(kOptimiser);
         }
     }
-}
 
-template <typename T>
-void adagrad_of(T* weight, T* accumulated, T* velocity, const int64_t* rows, const T* gradient,
-                int64_t n_rows, int64_t n_columns, double rate, double momentum) {
-    const T lr = static_cast<T>(rate), mu = static_cast<T>(momentum);
-    if (velocity)
-        adagrad<T, true>(weight, accumulated, velocity, rows, gradient, n_rows, n_columns, lr, mu);
-    else
-        adagrad<T, false>(weight, accumulated, velocity, rows, gradient, n_rows, n_columns, lr, mu);
-}
+    void adagrad_of(const Parameter<T>& moved, const int64_t* rows, const T* gradient,
+                    int64_t n_rows, int64_t n_columns) {
+        ::adagrad_of(moved.weight, moved.accumulated, moved.velocity, rows, gradient, n_rows,
+                     n_columns, net_.learning_rate, net_.momentum);
+    }
+
+    static void scale(T* __restrict values, const T* __restrict factors, int64_t n) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; ++j) values[j] *= factors[j];
+    }
+};
 
 }  // namespace
 
+// `step` gives the loss; `step_room` how many values `room` must have space for.
 #define EXPORT_FOR(T, SUFFIX)                                                                      \
+    extern "C" int64_t step_room_##SUFFIX(const Network<T>* net, const Plan<T>* plan) {            \
+        return Step<T>(*net, *plan, nullptr, nullptr).room();                                      \
+    }                                                                                              \
+    extern "C" double step_##SUFFIX(const Network<T>* net, const Plan<T>* plan,                    \
+                                    const States<T>* states, T* room, double* seconds) {           \
+        return Step<T>(*net, *plan, room, seconds).run(*states);                                   \
+    }                                                                                              \
     extern "C" void bpr_max_##SUFFIX(T* scores, const T* bias, const int64_t* target, T* count,    \
                                      int64_t n_rows, int64_t n_columns, double elu, double bpreg,  \
                                      double scale, T* losses, T* d_bias, T* work) {                \
@@ -273,21 +336,11 @@ void adagrad_of(T* weight, T* accumulated, T* velocity, const int64_t* rows, con
                    static_cast<T>(bpreg), static_cast<T>(scale), losses, d_bias, work);            \
     }                                                                                              \
     extern "C" void cross_entropy_##SUFFIX(T* scores, const T* bias, const int64_t* target,        \
-                                           const T* log_weight, const T* own, int64_t n_rows,      \
+                                           const T* weight, const T* own, int64_t n_rows,          \
                                            int64_t n_columns, double scale, T* losses,             \
                                            T* d_bias) {                                            \
-        cross_entropy<T>(scores, bias, target, log_weight, own, n_rows, n_columns,                 \
+        cross_entropy<T>(scores, bias, target, weight, own, n_rows, n_columns,                     \
                          static_cast<T>(scale), losses, d_bias);                                   \
-    }                                                                                              \
-    extern "C" void gru_forward_##SUFFIX(T* x_gates, T* h_gates, const T* bias_ih,                 \
-                                         const T* bias_hh, const T* hidden, const T* mask,         \
-                                         int64_t n_rows, int64_t size, T* after) {                 \
-        gru_forward<T>(x_gates, h_gates, bias_ih, bias_hh, hidden, mask, n_rows, size, after);     \
-    }                                                                                              \
-    extern "C" void gru_backward_##SUFFIX(const T* d_hidden, T* gates, T* h_gates,                 \
-                                          const T* hidden, const T* mask, int64_t n_rows,          \
-                                          int64_t size) {                                          \
-        gru_backward<T>(d_hidden, gates, h_gates, hidden, mask, n_rows, size);                     \
     }                                                                                              \
     extern "C" void gather_##SUFFIX(const T* table, const int64_t* rows, int64_t n_rows,           \
                                     int64_t n_columns, T* out) {                                   \
