@@ -40,7 +40,7 @@ class Dropout:
         size = shape[0] * shape[1]
         drawn = self._drawn.get(p)
         if drawn is None or drawn.shape[0] < size:
-            drawn = self._draw(max(size, _DRAWN_AT_ONCE), p)
+            drawn = self._draw(size * max(1, _DRAWN_AT_ONCE // size), p)
         self._drawn[p] = drawn[size:]
         return drawn[:size].view(shape)
 

@@ -325,9 +325,9 @@ private:
     extern "C" int64_t step_room_##SUFFIX(const Network<T>* net, const Plan<T>* plan) {            \
         return Step<T>(*net, *plan, nullptr, nullptr).room();                                      \
     }                                                                                              \
-    extern "C" double step_##SUFFIX(const Network<T>* net, const Plan<T>* plan,                    \
-                                    const States<T>* states, T* room, double* seconds) {           \
-        return Step<T>(*net, *plan, room, seconds).run(*states);                                   \
+    extern "C" void step_##SUFFIX(const Network<T>* net, const Plan<T>* plan,                      \
+                                  const States<T>* states, T* room, T* loss, double* seconds) {    \
+        *loss = Step<T>(*net, *plan, room, seconds).run(*states);                                  \
     }                                                                                              \
     extern "C" void bpr_max_##SUFFIX(T* scores, const T* bias, const int64_t* target, T* count,    \
                                      int64_t n_rows, int64_t n_columns, double elu, double bpreg,  \

@@ -39,10 +39,10 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "cross_entropy": [_POINTER] * 5 + [_INT] * 2 + [_REAL] + [_POINTER] * 2,
     "gather": [_POINTER] * 2 + [_INT] * 2 + [_POINTER],
     "adagrad": [_POINTER] * 5 + [_INT] * 2 + [_REAL] * 2,
-    "step": [_POINTER] * 5,
+    "step": [_POINTER] * 6,
     "step_room": [_POINTER] * 2,
 }
-_RESULTS = {"step": _REAL, "step_room": _INT}
+_RESULTS = {"step_room": _INT}
 
 
 class Fused:

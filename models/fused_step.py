@@ -96,8 +96,8 @@ class FusedStep:
 
     def __call__(
         self, plan: StepPlan, hidden: Hidden, masks: list[Tensor | None]
-    ) -> tuple[float, Hidden]:
-        """Loss of the step and the states to carry on; `masks` as `TrainingStep` draws them."""
+    ) -> tuple[Tensor, Hidden]:
+        """Loss (0-d) and the states to carry on; `masks` as `TrainingStep` draws them."""
         after = [torch.empty_like(state) for state in hidden]
         rows = plan.rows.data_ptr()
         laid_out = _Plan(
@@ -110,7 +110,10 @@ class FusedStep:
         states = _States(*map(ctypes.addressof, pointers), _pointer(masks[0]))
         network, laid_out_at = byref(self._network), byref(laid_out)
         room = self._buffers("step", self._room_of(network, laid_out_at))
-        loss = self._call(network, laid_out_at, byref(states), room.data_ptr(), self._seconds)
+        loss = room.new_empty(())
+        self._call(
+            network, laid_out_at, byref(states), room.data_ptr(), loss.data_ptr(), self._seconds
+        )
         return loss, after
 
     def timed(self) -> Callable[[], dict[str, float]]:

@@ -62,8 +62,7 @@ class TrainingStep:
         """Loss of the step (0-d, left on the device) and the hidden states to carry on."""
         masks = self._masks(plan.input.shape[0])
         if self.fused_step:
-            total, carried = self.fused_step(plan, hidden, masks)
-            return torch.tensor(total, dtype=self.dtype), carried
+            return self.fused_step(plan, hidden, masks)
         weights, n_scored = self.model.weights, plan.n_scored
         is_shared = self.config.embedding == "shared"
         table = weights["output.weight"]
