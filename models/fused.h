@@ -1,4 +1,4 @@
-// The passes of a training step over memory, each made once; `fused.cpp` makes a step of them. What
+// The passes of a training step over memory, each made once; `fused_step.h` makes a step of them. What
 // they compute is in `losses.py`, `cells.py` and `optimizer.py`, and the tests hold both to it.
 //
 // B rows (one target each), U columns. Arrays are dense and row-major; a row of scores is small

@@ -1,7 +1,7 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
 PyTorch makes a pass over memory for each operation; `fused.h` makes one for a whole loss and its
-gradient and one for a whole optimiser step, and `fused.cpp` has a whole step of them. They are
+gradient and one for a whole optimiser step, and `fused_step.h` makes a step of them. They are
 compiled once per version and kept under the user's cache folder. Without a C++ compiler training
 takes the same steps in PyTorch.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("fused.cpp")
-_SOURCES = (_SOURCE, Path(__file__).with_name("fused.h"))
+_SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("fused*.h")))
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS: tuple[str, ...] = (
     "-O3", "-march=native", "-std=c++17", "-fopenmp-simd", "-fno-math-errno",

@@ -3,7 +3,7 @@
 PyTorch takes some forty calls for a step, which small networks feel, and writes each gradient to
 memory before the optimiser reads it; here it is used while a cache holds it. Its products are those
 of the BLAS in PyTorch, found by name in its library.
-The memory layouts here are those of `fused.cpp`.
+The memory layouts here are those of `fused_step.h`.
 """
 
 import ctypes
