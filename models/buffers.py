@@ -2,6 +2,7 @@
 
 import math
 import mmap
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ def zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> T
     if device.type != "cpu" or n_bytes < _HUGE_PAGE or advice is None:
         return torch.zeros(shape, device=device, dtype=dtype)
     memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(advice)
+    with suppress(OSError):  # a kernel without huge pages; any page will do then
+        memory.madvise(advice)
     values = np.frombuffer(memory, np.uint8)
     start = -values.ctypes.data % _HUGE_PAGE  # they begin at multiples of their size
     return torch.from_numpy(values[start : start + n_bytes]).view(dtype).view(shape)
