@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
-    "blocks", "cells", "config", "dataset", "dropout", "fused", "graphed", "gru4rec", "layers",
-    "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_step", "graphed", "gru4rec",
+    "layers", "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
 )  # fmt: skip
 
 
@@ -116,6 +116,6 @@ def _code_version() -> str:
     digest = sha256(torch.__version__.encode())
     for name in _CODE:
         for source in sorted(Path(__file__).parent.glob(f"{name}.*")):
-            if source.suffix in (".py", ".cpp"):
+            if source.suffix in (".py", ".cpp", ".h"):
                 digest.update(source.read_bytes())
     return digest.hexdigest()
