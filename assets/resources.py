@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -50,7 +51,7 @@ def refresh_lock(settings: Settings, run_id: str) -> Iterator[RefreshLock]:
 
     Raises RefreshRunning at once when another one is.
     """
-    path = settings.home.absolute() / "refresh.lock"
+    path = _lock_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
@@ -65,3 +66,18 @@ def refresh_lock(settings: Settings, run_id: str) -> Iterator[RefreshLock]:
         file.write(f"run {run_id} in process {os.getpid()}\n")
         file.flush()
         yield RefreshLock(run_id)
+
+
+def last_refresh(settings: Settings) -> str:
+    """Id of the run that held the refresh lock last; empty while one holds it or none ever did."""
+    try:
+        with _lock_path(settings).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            words = file.read().split()
+    except (BlockingIOError, FileNotFoundError):
+        return ""
+    return words[1] if len(words) > 1 else ""
+
+
+def _lock_path(settings: Settings) -> Path:
+    return settings.home.absolute() / "refresh.lock"

@@ -49,7 +49,10 @@ def candidate_model(
             raise dg.Failure(f"{NOT_ENOUGH_DATA}: {error}", allow_retries=False) from error
         Registry(store).upload(candidate.folder, is_refused=not candidate.is_passed)
         shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
-    context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
+    resumed = ",".join(candidate.details["training"]["resumed"]) or "none"
+    context.log.info(
+        f"model={candidate.version} passed={candidate.is_passed} resumed_trainings={resumed}"
+    )
     return dg.MaterializeResult(metadata=_metadata(candidate, store, settings))
 
 
@@ -201,6 +204,7 @@ def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) ->
         "events_per_second": training["events_per_second"],
         "train_seconds": training["train_seconds"],
         "device": training["device"],
+        "resumed_trainings": dg.MetadataValue.json(training["resumed"]),
         "report": dg.MetadataValue.url(
             f"http://{host}:{serving.port}/models/{candidate.version}/report"
         ),

@@ -3,7 +3,6 @@
 The content of metrics.json is described in docs/gate.md.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +23,6 @@ from models.bundle import (
     write_bundle,
     write_checks,
 )
-from models.checkpoint import Checkpoint
 from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
 from models.dataset import (
@@ -42,18 +40,18 @@ from models.fusion_file import GRU4REC
 from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
+from models.learner import Learner
 from models.recipe import VMIS, Weighting, parts_of, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
-from models.training import EpochReport, Trained, train
+from models.training import EpochReport, Trained
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
 
 __all__ = ["Candidate", "NotEnoughData", "build_candidate"]
 
-_log = logging.getLogger(__name__)
 _MIN_TRAIN_SESSIONS = 20
 _N_GOLDEN = 8
 
@@ -119,10 +117,7 @@ def build_candidate(
     all_steps = Steps.from_mart(steps)
     split = _split(all_steps, training)
 
-    def learn(stage: str, sessions: Sessions) -> Trained:
-        checkpoint = _checkpoint(checkpoints, stage, training)
-        return _train(sessions, config, training, progress, checkpoint)
-
+    learn = Learner(config, training, checkpoints, progress)
     weighting = None
     if training.fusion:
         weighting = _weighting(split, training, partial(learn, "weigh"))
@@ -146,7 +141,7 @@ def build_candidate(
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
         "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
-        "seconds": clock.laps, **asdict(made.trained.log),
+        "seconds": clock.laps, "resumed": learn.resumed, **asdict(made.trained.log),
     }  # fmt: skip
     origin = Origin(snapshot_id, training.seed, parent, snapshot)
     content = _content(made, catalogue.item_ids, items, popularity, details, origin)
@@ -194,28 +189,6 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
             f"SHALLOP_TRAINING__MIN_HOLDOUT_STEPS. Predictions: {split.holdout.n_predictions}"
         )
     return split
-
-
-def _train(
-    sessions: Sessions, config: GRU4RecConfig, training: TrainingSettings,
-    progress: Callable[[EpochReport], None] | None, checkpoint: Checkpoint | None,
-) -> Trained:  # fmt: skip
-    trained = train(
-        sessions, config, device=training.device, seed=training.seed, threads=training.threads,
-        progress=progress, checkpoint=checkpoint,
-    )  # fmt: skip
-    _log.info(
-        "trained sessions=%d items=%d loss=%.4f events_per_second=%.0f seconds=%.1f device=%s",
-        len(sessions), sessions.n_items, trained.log.losses[-1], trained.log.events_per_second,
-        trained.log.train_seconds, trained.log.device,
-    )  # fmt: skip
-    return trained
-
-
-def _checkpoint(folder: Path | None, name: str, training: TrainingSettings) -> Checkpoint | None:
-    if folder is None or not training.checkpoint_seconds:
-        return None
-    return Checkpoint(folder / f"{name}.safetensors", training.checkpoint_seconds)
 
 
 def _weighting(
