@@ -114,7 +114,7 @@ def build_candidate(
     is found again and goes on. Raises NotEnoughData and TrainingDiverged.
     """
     clock = _Clock()
-    all_steps = Steps.from_mart(steps)
+    all_steps = Steps.from_mart(steps, training.signal_weights)
     split = _split(all_steps, training)
 
     learn = Learner(config, training, checkpoints, progress)

@@ -99,6 +99,8 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
     data = sha256(f"{sessions.n_items}\n".encode())
     data.update(sessions.offsets.tobytes())
     data.update(sessions.item_idx.tobytes())
+    if sessions.weight is not None:
+        data.update(sessions.weight.tobytes())
     return {
         "data": data.hexdigest(),
         "hyperparameters": json.dumps(dataclasses.asdict(trainer.config)),

@@ -69,7 +69,7 @@ class Trainer:
             self.model, support = _with_spare_item(self.model), np.append(support, 1)
         self.epoch, self.block, self.losses = 0, 0, list[float]()
         self.n_seen = 0  # predictions that this process learned from
-        self._n_predictions = sessions.n_predictions
+        self._total_weight = sessions.total_weight()
         self._blocks = Blocks(epoch_schedule(sessions, config.batch_size))
         self.sampler = NegativeSampler(
             sessions.support(), config.sample_alpha, config.n_sample, negatives
@@ -113,7 +113,7 @@ class Trainer:
         self.n_seen += block.inputs.size
         if self.block < len(self._blocks):
             return False
-        self.losses.append(self._loss / self._n_predictions)
+        self.losses.append(self._loss / self._total_weight)
         self.epoch += 1
         self._start_epoch()
         return True
@@ -149,8 +149,9 @@ class Trainer:
     def _static_steps(self, block: Block, hidden: Hidden) -> float:
         if self._graphed is None:
             self._graphed = GraphedSteps(
-                self.step, block.n_lanes, self.config.n_sample, self._dropout
-            )
+                self.step, block.n_lanes, self.config.n_sample, self._dropout,
+                is_weighted=block.weights is not None,
+            )  # fmt: skip
         if self._ahead is None:
             self._ahead = Ahead(self._plans_ahead, self.config.n_epochs * len(self._blocks))
         keep = torch.from_numpy(~block.starts).to(self.step.dtype)
@@ -168,7 +169,7 @@ class Trainer:
         return plan_steps(
             block.inputs, block.targets, self.sampler.draw(epoch, number, block.n_steps),
             self.model.n_items, is_shared=self.config.embedding == "shared", device=device,
-            dtype=self.step.dtype,
+            dtype=self.step.dtype, weights=block.weights,
         )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
