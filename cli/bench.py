@@ -5,7 +5,14 @@ from typing import Annotated
 import httpx
 import typer
 
-from cli import bench_collector, bench_loss, bench_replay, bench_scaling, bench_training
+from cli import (
+    bench_collector,
+    bench_loss,
+    bench_replay,
+    bench_scaling,
+    bench_training,
+    bench_warm_start,
+)
 from cli.bench_table import show
 from cli.console import fail, load_settings
 from cli.load import Template, request_bytes, run_load
@@ -19,6 +26,7 @@ app.command()(bench_loss.loss)
 app.command()(bench_replay.replay)
 app.command()(bench_scaling.scaling)
 app.command()(bench_training.training)
+app.command()(bench_warm_start.warm_start)
 
 
 @app.command()

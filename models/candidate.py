@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from models.report.page import write_report
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
 from models.training import EpochReport, Trained
+from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
 
@@ -105,24 +105,25 @@ def build_candidate(
     snapshot: Snapshot | None = None,
     champion: SessionScorer | None = None,
     checkpoints: Path | None = None,
+    begin: Learned | str = "there is no model to begin from",
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
     Figures come from a model that never saw the hold-out; what is written was trained on all of it
     where `training.refit`. `snapshot` is that of the marts. `champion`, the model that serves, is
     compared on sessions that it never saw. In the folder `checkpoints` a training that was killed
-    is found again and goes on. Raises NotEnoughData and TrainingDiverged.
+    is found again and goes on. `begin` is what networks begin from where
+    `training.warm_start_epochs`, or why there is nothing. Raises NotEnoughData, TrainingDiverged.
     """
     clock = _Clock()
     all_steps = Steps.from_mart(steps, training.signal_weights)
     split = _split(all_steps, training)
 
-    learn = Learner(config, training, checkpoints, progress)
-    weighting = None
-    if training.fusion:
-        weighting = _weighting(split, training, partial(learn, "weigh"))
+    learn = Learner(config, training, checkpoints, progress, begin)
+    weighting = _weighting(split, training, learn) if training.fusion else None
     clock.lap("weigh")
-    made = _made(split.train, weighting, partial(learn, "holdout"))
+    trained = learn("holdout", split.train, split.catalogue, split.cut_at)
+    made = _made(trained, split.train, weighting)
     clock.lap("train")
     details, ranks = _evaluated(split, made, weighting, training, champion)
     clock.lap("judge")
@@ -133,7 +134,8 @@ def build_candidate(
     if training.refit:
         used = _everything(all_steps, training)
         catalogue = used.catalogue()
-        made = _made(used.sessions(catalogue), weighting, partial(learn, "refit"))
+        sessions = used.sessions(catalogue)
+        made = _made(learn("refit", sessions, catalogue), sessions, weighting)
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
@@ -141,10 +143,13 @@ def build_candidate(
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
         "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
-        "seconds": clock.laps, "resumed": learn.resumed, **asdict(made.trained.log),
+        "seconds": clock.laps, "resumed": learn.resumed,
+        "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
-    origin = Origin(snapshot_id, training.seed, parent, snapshot)
+    origin = Origin(snapshot_id, training.seed, parent, snapshot, learn.ancestors)
     content = _content(made, catalogue.item_ids, items, popularity, details, origin)
+    if training.warm_start_epochs:
+        content = replace(content, squares=made.trained.squares)
     written = folder / content.manifest.version
     write_bundle(content, written)
     evidence = Evidence(
@@ -191,13 +196,11 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
     return split
 
 
-def _weighting(
-    split: Split, training: TrainingSettings, learn: Callable[[Sessions], Trained]
-) -> Weighting:
+def _weighting(split: Split, training: TrainingSettings, learn: Learner) -> Weighting:
     """Weights by the latest sessions that are trained on, the hold-out unseen."""
 
-    def network(sessions: Sessions) -> GRU4Rec:
-        return learn(sessions).model
+    def network(part: Split) -> GRU4Rec:
+        return learn("weigh", part.train, part.catalogue, part.cut_at).model
 
     return weighted(
         split.train_steps, network, min_item_support=training.min_item_support,
@@ -205,10 +208,7 @@ def _weighting(
     )  # fmt: skip
 
 
-def _made(
-    sessions: Sessions, weighting: Weighting | None, learn: Callable[[Sessions], Trained]
-) -> _Made:
-    trained = learn(sessions)
+def _made(trained: Trained, sessions: Sessions, weighting: Weighting | None) -> _Made:
     if weighting is None:
         return _Made(trained.model, trained, sessions)
     fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)

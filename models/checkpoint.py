@@ -28,7 +28,7 @@ _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
     "blocks", "cells", "config", "dataset", "dropout", "fused", "graphed", "gru4rec", "layers",
-    "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer", "warm_start",
 )  # fmt: skip
 
 
@@ -105,6 +105,7 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
         "data": data.hexdigest(),
         "hyperparameters": json.dumps(dataclasses.asdict(trainer.config)),
         "seed": str(seed),
+        "start": trainer.start.digest() if trainer.start else "cold",
         "device": trainer.step.device.type,
         "threads": str(torch.get_num_threads()),
         "passes": "compiled" if trainer.step.fused else "pytorch",

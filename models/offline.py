@@ -126,7 +126,7 @@ def _ranker(
         return RIVALS[model](sessions), {}
     weighting = None
     if model == "fusion":
-        weighting = weighted(steps, lambda before: learn(before).model)
+        weighting = weighted(steps, lambda part: learn(part.train).model)
     trained = learn(sessions)
     log = {
         "events_per_second": trained.log.events_per_second,

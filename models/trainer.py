@@ -23,6 +23,7 @@ from models.negatives import NegativeSampler
 from models.plan import StepPlan, plan_steps
 from models.schedule import epoch_schedule
 from models.step import TrainingStep
+from models.warm_start import Start
 
 
 class TrainingDiverged(RuntimeError):
@@ -53,9 +54,11 @@ class Trainer:
         *,
         is_fused: bool = True,
         is_static: bool | None = None,
+        start: Start | None = None,
     ) -> None:
         """`is_fused`: take compiled passes where there are any. `is_static`: take steps of one
         shape but for the last of an epoch; on a GPU unless said otherwise, see `models.graphed`.
+        `start`: begin from what a model has learned, not from chance.
         """
         self._is_static = device.type == "cuda" if is_static is None else is_static
         self._n_items = sessions.n_items
@@ -76,6 +79,9 @@ class Trainer:
         )
         self._dropout = Dropout(dropout, device)
         self.step = TrainingStep(self.model, support, self._dropout, is_fused=is_fused)
+        self.start = start
+        if start is not None:
+            start.put_into(self.model.weights, self.step.optimizer.accumulated)
         self._graphed: GraphedSteps | None = None
         self._ahead: Ahead[list[StepPlan]] | None = None
         self._start_epoch()
@@ -83,9 +89,16 @@ class Trainer:
     @property
     def trained_model(self) -> GRU4Rec:
         """The network as it is now, its tables without what steps of one shape need."""
-        weights = {name: self.model.weights[name][: shape[0]] for name, shape in
-                   weight_shapes(self.config, self._n_items).items()}  # fmt: skip
-        return GRU4Rec(self.config, weights)
+        return GRU4Rec(self.config, self._own_rows(self.model.weights))
+
+    @property
+    def squares(self) -> dict[str, Tensor]:
+        """Adagrad's sums of squares by weight, likewise."""
+        return self._own_rows(self.step.optimizer.accumulated)
+
+    def _own_rows(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensors[name][: shape[0]] for name, shape in
+                weight_shapes(self.config, self._n_items).items()}  # fmt: skip
 
     def close(self) -> None:
         """End the threads that plan ahead."""

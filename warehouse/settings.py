@@ -176,6 +176,11 @@ class TrainingSettings(_Part):
         True,
         description="Serve GRU4Rec fused with VMIS-kNN and sequential rules, else it alone.",
     )
+    warm_start_epochs: int = Field(
+        0,
+        ge=0,
+        description="Epochs of a training that begins from the champion's weights; 0: from chance.",
+    )
     min_holdout_steps: int = Field(
         20, ge=1, description="Predictions the hold-out needs before a model may be judged."
     )
