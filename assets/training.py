@@ -141,7 +141,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
     snapshot_id = latest.snapshot_id
     marts = {
         mart: snapshot.read_mart(store, snapshot_id, mart)
-        for mart in ("training_steps", "items", "popularity")
+        for mart in ("training_steps", "items", "popularity", "sessions")
     }
     return build_candidate(
         marts["training_steps"],
@@ -157,6 +157,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
         parent=champion.version if champion else None,
         champion=champion,
         checkpoints=settings.checkpoint_path,
+        sessions=marts["sessions"],
         begin=_beginning(settings, store, champion),
     )
 

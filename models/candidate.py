@@ -106,6 +106,7 @@ def build_candidate(
     champion: SessionScorer | None = None,
     checkpoints: Path | None = None,
     begin: Learned | str = "there is no model to begin from",
+    sessions: pa.Table | None = None,
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
@@ -113,7 +114,8 @@ def build_candidate(
     where `training.refit`. `snapshot` is that of the marts. `champion`, the model that serves, is
     compared on sessions that it never saw. In the folder `checkpoints` a training that was killed
     is found again and goes on. `begin` is what networks begin from where
-    `training.warm_start_epochs`, or why there is nothing. Raises NotEnoughData, TrainingDiverged.
+    `training.warm_start_epochs`, or why there is nothing; the mart `sessions` tells the report of
+    devices. Raises NotEnoughData and TrainingDiverged.
     """
     clock = _Clock()
     all_steps = Steps.from_mart(steps, training.signal_weights)
@@ -127,15 +129,17 @@ def build_candidate(
     clock.lap("train")
     details, ranks = _evaluated(split, made, weighting, training, champion)
     clock.lap("judge")
-    evaluation = appraise_split(_reported(split, made), split, steps, items, seed=training.seed)
+    evaluation = appraise_split(
+        _reported(split, made), split, steps, items, sessions=sessions, seed=training.seed
+    )
     details["summary"] = summary_of(evaluation)
     clock.lap("appraise")
     used, catalogue = split.train_steps, split.catalogue
     if training.refit:
         used = _everything(all_steps, training)
         catalogue = used.catalogue()
-        sessions = used.sessions(catalogue)
-        made = _made(learn("refit", sessions, catalogue), sessions, weighting)
+        everything = used.sessions(catalogue)
+        made = _made(learn("refit", everything, catalogue), everything, weighting)
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()

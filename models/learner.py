@@ -65,7 +65,8 @@ class Learner:
             stage, len(sessions), sessions.n_items, log.losses[-1], log.events_per_second,
             log.train_seconds, log.device, str(log.is_resumed).lower(),
         )  # fmt: skip
-        return trained
+        # Nobody asks for the sums, which are as large as the weights, where no training begins so.
+        return trained if training.warm_start_epochs else replace(trained, squares={})
 
     @property
     def ancestors(self) -> list[Ancestor]:
