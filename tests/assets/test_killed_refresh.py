@@ -1,11 +1,13 @@
 """Real Dagster runs of the whole refresh, killed while they train, and taken up by the next."""
 
+import fcntl
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +126,16 @@ def test_a_killed_refresh_does_not_block_those_after_it(settings: Settings) -> N
         assert ended is not None
         assert ended.status == dg.DagsterRunStatus.FAILURE
         assert not end_dead_refresh(instance, settings)
+
+
+def test_asking_for_the_last_refresh_never_refuses_the_next(settings: Settings) -> None:
+    with refresh_lock(settings, "first"):
+        pass
+    with (settings.home / "refresh.lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)  # as `last_refresh` has it while it reads
+        done = threading.Timer(0.1, fcntl.flock, (asking, fcntl.LOCK_UN))
+        done.start()
+        with refresh_lock(settings, "next"):
+            pass
+        done.join()
+    assert last_refresh(settings) == "next"

@@ -29,7 +29,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "popularity": {"item_id": "a", "rank": 1, "score": 0.0, "n_events": 1},
     "sessions": {
         "session_id": "s", "visitor_id": None, "user_id": None, "started_at": AT, "ended_at": AT,
-        "n_events": 1, "n_items": 0, "has_purchase": False, "device": "mobile", "excluded_because": None,
+        "n_events": 1, "n_items": 0, "has_purchase": False, "device": "mobile",
+        "excluded_because": None,
     },
 }  # fmt: skip
 
