@@ -105,6 +105,9 @@ def test_killed_in_every_training_it_ends_with_the_same_model(
         kill_while_it_trains(killed, stage, chance, tmp_path / f"{stage}.log")
         with pytest.raises(NoChampionModel):
             Registry(open_store(killed)).pointer()
+        with open_instance(killed) as instance:  # else Dagster would wait for it for ever
+            assert end_dead_refresh(instance, killed)
+            assert not end_dead_refresh(instance, killed)
     found, resumed = finished(killed, tmp_path / "last.log")
     assert found == expected
     assert resumed == list(STAGES)
