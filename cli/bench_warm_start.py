@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.table import Table
 
@@ -34,22 +33,26 @@ def warm_start(
 
     The model before is trained on the sessions that began before the last `days`.
     """
-    from models.config import GRU4RecConfig
+    from models.config import BadConfig, GRU4RecConfig
     from models.dataset import Steps
+    from warehouse.snapshot import SchemaMismatch
 
     training = load_settings().training
-    hyperparameters = GRU4RecConfig.load(config) if config else GRU4RecConfig()
-    steps, judged = Steps.from_split_file(train), Steps.from_split_file(test)
+    try:
+        hyperparameters = GRU4RecConfig.load(config) if config else GRU4RecConfig()
+        steps, judged = Steps.from_split_file(train), Steps.from_split_file(test)
+    except (BadConfig, FileNotFoundError, SchemaMismatch) as error:
+        fail(str(error), status=2)
     catalogue = steps.catalogue()
-    sessions, held_out = (
-        steps.sessions(catalogue),
-        judged.known_to(catalogue)[0].sessions(catalogue),
-    )
+    sessions = steps.sessions(catalogue)
+    held_out = judged.known_to(catalogue)[0].sessions(catalogue)
+    if not held_out.n_predictions:
+        fail(f"no session with two steps of trained items in: {test}", status=2)
     before = _before(steps, days)
     with errors.status("the model before"):
         learned = _learned(before, hyperparameters, training)
     bare = dataclasses.replace(
-        learned, squares={name: torch.zeros_like(one) for name, one in learned.squares.items()}
+        learned, squares={name: one.new_zeros(one.shape) for name, one in learned.squares.items()}
     )
     start = learned.start(hyperparameters, catalogue.item_ids)
     starts = {
@@ -77,8 +80,8 @@ def _before(steps: "Steps", days: float) -> "Steps":
     first, row_session = steps.starts()
     since = int(steps.time_us.max()) - int(days * _US_PER_DAY)
     before = steps.keep((steps.time_us[first] < since)[row_session])
-    if not len(before):
-        fail(f"no session of the training file began before its last `--days`: {days}", status=2)
+    if not before.sessions(before.catalogue()).n_predictions:
+        fail(f"no session of two steps began before the last `--days`: {days}", status=2)
     return before
 
 

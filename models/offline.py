@@ -71,7 +71,8 @@ def evaluate_files(
         raise EvaluationInputError(f"a checkpoint belongs to `gru4rec`, the model is: `{model}`")
     try:
         config = GRU4RecConfig.load(config_file) if config_file else GRU4RecConfig()
-        steps = Steps.from_split_file(train_file, signal_weights)
+        is_weighted = model in ("gru4rec", "fusion")
+        steps = Steps.from_split_file(train_file, signal_weights if is_weighted else None)
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
             train, config=config, device=device, seed=seed, threads=threads, progress=progress,

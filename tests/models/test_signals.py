@@ -209,3 +209,6 @@ def test_evaluation_weighs_by_the_column_outcome_and_tells_figures_by_it(
     assert evaluate_files(without, without, config_file=config)["by_outcome"] == {}
     with pytest.raises(EvaluationInputError, match="need the column Outcome"):
         evaluate_files(without, test, config_file=config, signal_weights=WEIGHTS)
+    # Rivals take no weights, so they need none.
+    rival = evaluate_files(without, test, model="item-knn", signal_weights=WEIGHTS)
+    assert rival["n_predictions"] == 5
