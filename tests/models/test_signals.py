@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from models.blocks import Blocks
+from models.candidate import build_candidate
 from models.checkpoint import Checkpoint
 from models.dataset import Sessions, Steps, temporal_split
 from models.evaluation import pairs
@@ -23,6 +24,7 @@ from models.signals import step_weights
 from models.step import TrainingStep
 from models.trainer import Trainer
 from models.training import train
+from tests.models.conftest import SMALL, items_mart, popularity_mart, ring_sessions, steps_mart
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import SchemaMismatch
@@ -174,6 +176,26 @@ def test_a_checkpoint_of_other_weights_is_not_used(
     assert not train(heavy, config, device="cpu", checkpoint=Checkpoint(path)).log.is_resumed
     assert "it is of other data" in caplog.text
     assert train(heavy, config, device="cpu", checkpoint=Checkpoint(path)).log.is_resumed
+
+
+def test_the_settings_reach_a_candidates_trainings(tmp_path: Path) -> None:
+    table = steps_mart(ring_sessions(200))
+    bought = [int(item.removeprefix("item-")) % 2 for item in table["item_id"].to_pylist()]
+    column = pa.array(["purchase" if one else "view_item" for one in bought])
+    table = table.set_column(table.schema.get_field_index("outcome"), "outcome", column)
+
+    def losses(name: str, **weights: float) -> list[float]:
+        made = build_candidate(
+            table, items_mart(), popularity_mart(), config=replace(SMALL, n_epochs=1),
+            training=TrainingSettings(fusion=False, refit=False, **weights), snapshot_id="s1",
+            folder=tmp_path / name,
+        )  # fmt: skip
+        found: list[float] = made.details["training"]["losses"]
+        return found
+
+    equal = losses("equal")
+    assert losses("scaled", view_weight=2, cart_weight=2, purchase_weight=2) == equal
+    assert losses("bought", purchase_weight=4) != equal
 
 
 def split_file(path: Path, sessions: list[list[int]], named: list[str] | None) -> Path:

@@ -189,6 +189,8 @@ def test_later_sessions_new_and_gone_items(first: Candidate, tmp_path: Path) -> 
     assert [one.version for one in manifest.ancestors] == [first.version]
     assert manifest.ancestors[0].snapshot_id == "s2"
     assert made.is_passed, [check for check in made.checks if not check.passed]
+    report = (made.folder / "report.html").read_text()
+    assert f"<dt>begun from</dt><dd>{first.version}</dd>" in report
     child = read_learned(made.folder)
     assert [one.version for one in child.ancestors] == [made.version, first.version]
     assert f"item-{N_RING}" in child.item_ids
