@@ -9,6 +9,7 @@ from cli import (
     bench_replay,
     bench_scaling,
     bench_training,
+    bench_warm_start,
 )
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine, each figure with its floor.")
@@ -19,3 +20,4 @@ app.command()(bench_recommend.recommend)
 app.command()(bench_replay.replay)
 app.command()(bench_scaling.scaling)
 app.command()(bench_training.training)
+app.command()(bench_warm_start.warm_start)

@@ -77,15 +77,15 @@ def _split(train: Path | None, training: TrainingSettings) -> "Split":
     from warehouse import snapshot
 
     if train is not None:
-        return validation_split(Steps.from_split_file(train), training.holdout_share,
-                                min_item_support=1)  # fmt: skip
+        steps = Steps.from_split_file(train, training.signal_weights)
+        return validation_split(steps, training.holdout_share, min_item_support=1)
     settings = load_settings()
     store = open_store(settings)
     try:
         mart = snapshot.read_mart(store, snapshot.latest(store).snapshot_id, "training_steps")
     except ObjectNotFound as error:
         fail(f"the latest marts are not whole, run `shallop refresh`: {error}")
-    steps = latest_days(Steps.from_mart(mart), training.window_days)
+    steps = latest_days(Steps.from_mart(mart, training.signal_weights), training.window_days)
     return validation_split(
         training_part(steps, training.holdout_share), training.holdout_share,
         min_item_support=training.min_item_support, min_session_steps=training.min_session_steps,

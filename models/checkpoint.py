@@ -29,6 +29,7 @@ _HEADER = "training"
 _CODE = (
     "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_step", "graphed", "gru4rec",
     "layers", "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "warm_start",
 )  # fmt: skip
 
 
@@ -99,10 +100,13 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
     data = sha256(f"{sessions.n_items}\n".encode())
     data.update(sessions.offsets.tobytes())
     data.update(sessions.item_idx.tobytes())
+    if sessions.weight is not None:
+        data.update(sessions.weight.tobytes())
     return {
         "data": data.hexdigest(),
         "hyperparameters": json.dumps(dataclasses.asdict(trainer.config)),
         "seed": str(seed),
+        "start": trainer.start.digest() if trainer.start else "cold",
         "device": trainer.step.device.type,
         "threads": str(torch.get_num_threads()),
         "passes": "compiled" if trainer.step.fused else "pytorch",

@@ -41,7 +41,7 @@ struct Plan {
     int64_t n_lanes, n_rows, n_scored, n_input_rows;
     const int64_t *rows, *item_idx, *input_rows, *input, *target, *target_idx;
     T* count;
-    const T* target_count;
+    const T *target_count, *weight;  // no weight where all targets count alike
 };
 
 // Hidden states before and after the step and what drops out of the latter, by layer; `drop_input`
@@ -198,6 +198,23 @@ private:
     }
 
     void loss() {
+        unweighted_loss();
+        if (plan_.weight) weigh();
+    }
+
+    // Each lane's loss and gradient times the weight of its target.
+    void weigh() {
+        for (int64_t j = 0; j < plan_.n_scored; ++j) d_column_[j] = 0;
+        for (int64_t lane = 0; lane < lanes_; ++lane) {
+            const T weight = plan_.weight[lane];
+            losses_[lane] *= weight;
+            T* __restrict d = scores_ + lane * plan_.n_scored;
+#pragma omp simd
+            for (int64_t j = 0; j < plan_.n_scored; ++j) d_column_[j] += d[j] *= weight;
+        }
+    }
+
+    void unweighted_loss() {
         const T scale = static_cast<T>(1 / net_.batch_size);
         const int64_t* item = plan_.item_idx;
         for (int64_t j = 0; j < plan_.n_scored; ++j) column_bias_[j] = net_.bias.weight[item[j]];

@@ -49,7 +49,7 @@ class _Plan(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("n_lanes", "n_rows", "n_scored", "n_input_rows")),
         *((name, c_void_p) for name in ("rows", "item_idx", "input_rows", "input", "target",
-                                        "target_idx", "count", "target_count")),
+                                        "target_idx", "count", "target_count", "weight")),
     ]  # fmt: skip
 
 
@@ -104,7 +104,7 @@ class FusedStep:
             plan.input.shape[0], plan.rows.shape[0], plan.n_scored, plan.input_rows.shape[0],
             None if plan.covers_all else rows, rows, plan.input_rows.data_ptr(),
             plan.input.data_ptr(), plan.target.data_ptr(), plan.target_idx.data_ptr(),
-            plan.count.data_ptr(), plan.target_count.data_ptr(),
+            plan.count.data_ptr(), plan.target_count.data_ptr(), _pointer(plan.weight),
         )  # fmt: skip
         pointers = [_pointers(tensors) for tensors in (hidden, after, masks[1:])]
         states = _States(*map(ctypes.addressof, pointers), _pointer(masks[0]))

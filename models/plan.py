@@ -30,6 +30,7 @@ class StepPlan:
     input_rows: Tensor  # (n_input_rows,) item_idx of the distinct inputs; shared: same as rows
     input: Tensor  # (B,) place of each input in input_rows
     covers_all: bool  # every item is scored: rows are 0..n_items-1
+    weight: Tensor | None = None  # (B,) of each target's loss; None: all count alike
 
 
 def plan_steps(
@@ -41,8 +42,11 @@ def plan_steps(
     is_shared: bool,
     device: torch.device,
     dtype: torch.dtype,
+    weights: npt.NDArray[np.float32] | None = None,
 ) -> list[StepPlan]:
-    """Plans of K steps that all have B live lanes: inputs and targets (K, B), negatives (K, S)."""
+    """Plans of K steps that all have B live lanes: inputs, targets and, where they count
+    differently, their weights (K, B), negatives (K, S).
+    """
     n_steps, n_lanes = inputs.shape
     step_base = np.arange(n_steps, dtype=np.int64)[:, None] * n_items
     target_keys = (targets + step_base).ravel()
@@ -78,6 +82,7 @@ def plan_steps(
     target_place = moved(target_at.reshape(n_steps, n_lanes) - scored_bounds[:-1, None])
     input_place = moved(input_at.reshape(n_steps, n_lanes))
     target_idx = moved(np.ascontiguousarray(targets))
+    weight = None if weights is None else moved(np.ascontiguousarray(weights), dtype)
     plans = []
     for step in range(n_steps):
         scored_slice = slice(int(scored_bounds[step]), int(scored_bounds[step + 1]))
@@ -97,6 +102,7 @@ def plan_steps(
                 input_rows=other,
                 input=input_place[step],
                 covers_all=scored_slice.stop - scored_slice.start == n_items,
+                weight=None if weight is None else weight[step],
             )
         )
     return plans

@@ -82,6 +82,9 @@ class TrainingStep:
         scores = self._buffers("scores", value.shape[0], n_scored)
         torch.mm(value, output.T, out=scores)  # (B, H) @ (H, n_scored)
         loss, d_scores, d_bias = self.loss(scores, bias, plan)
+        if plan.weight is not None:
+            loss = loss.mul_(plan.weight)
+            d_bias = d_scores.mul_(plan.weight[:, None]).sum(0)
         d_rows = self._buffers("d_rows", *(table if is_shared else output).shape)
         d_value = self.score_gradients(d_scores, value, output, d_rows[:n_scored])
 

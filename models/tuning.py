@@ -248,8 +248,7 @@ def _latest(sessions: Sessions, n_predictions: int) -> Sessions:
     """The latest sessions that have about `n_predictions`."""
     later = np.cumsum(np.maximum(sessions.lengths - 1, 0)[::-1])[::-1]
     first = int(np.argmax(later <= max(n_predictions, int(later[-1]))))
-    offsets = sessions.offsets[first:]
-    return Sessions(sessions.item_idx[offsets[0] :], offsets - offsets[0], sessions.n_items)
+    return sessions.latest(len(sessions) - first)
 
 
 @contextmanager
