@@ -161,10 +161,10 @@ class TestGzip:
     @pytest.mark.parametrize(
         ("body", "status", "code"),
         [
-            (gzip.compress(b" " * 2**20), 413, "body_too_large"),
+            (gzip.compress(b" " * 2**20, mtime=0), 413, "body_too_large"),
             (b"{}", 400, "invalid_gzip"),
             (b"", 400, "invalid_gzip"),
-            (gzip.compress(b"{}")[:-4], 400, "invalid_gzip"),
+            (gzip.compress(b"{}", mtime=0)[:-4], 400, "invalid_gzip"),
             (gzip.compress(b"{}") + b"{}", 400, "invalid_gzip"),
         ],
         ids=["bomb", "plain", "empty", "cut", "followed"],
