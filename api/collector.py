@@ -16,8 +16,9 @@ from api.front import Reply
 from api.metrics import Metrics
 from api.seldom import Seldom
 from ingest.allowance import Allowance
+from ingest.appending import OutboxFull
 from ingest.events import Decoded, InvalidBody, Origin, Rejection, decode_json, request_context
-from ingest.outbox import Outbox, OutboxFull
+from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from ingest.protocols import ndjson
 from ingest.protocols.routes import SOURCE

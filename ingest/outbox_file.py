@@ -1,8 +1,8 @@
 """The outbox's SQLite file: its tables, its connections, and transactions that are durable.
 
 WAL with `synchronous=FULL`: a transaction that was left without an error survives a crash and a
-power cut. Rows of `batch` hold JSON lines, numbered `first_seq..last_seq` without gaps within their
-stream, never across an hour of `received_at`.
+power cut. A row of `batch` holds rows of its stream (`ingest.rows`), numbered `first_seq..last_seq`
+without gaps within their stream, never across an hour of `received_at`.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from warehouse.store import sync_folder
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 EVENTS = "events"
 REJECTED = "rejected"
 
@@ -41,7 +41,8 @@ create table batch (
     first_seq integer not null,
     last_seq integer not null,
     received_at integer not null,      -- of its first row, microseconds
-    lines blob not null,
+    lines blob not null,               -- see ingest.rows
+    n_bytes integer not null default 0,  -- that they take unpacked, 0 where they are not packed
     primary key (stream, first_seq)
 );
 create table shipment (                -- the range being shipped, at most one per stream
@@ -76,6 +77,7 @@ create table session (
 );
 create index session_visitor on session (visitor_id)
 """
+_FROM_3 = "alter table batch add column n_bytes integer not null default 0"
 
 
 class OutboxBroken(RuntimeError):
@@ -258,5 +260,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> str:
     if version < 3:
         for statement in _TOMBSTONES.split(";\n"):
             connection.execute(statement)
+    if version in (1, 2, 3):
+        connection.execute(_FROM_3)
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return str(connection.execute("select id from collector").fetchone()[0])
