@@ -5,8 +5,9 @@ packed as columns for the outbox. Where one event may not keep them, or needs an
 None and `Context.accept` judges each by itself, so what is accepted is the same (tested equal).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Any, overload
@@ -24,7 +25,8 @@ from warehouse.contracts import EVENT_SCHEMA_VERSION, RAW_EVENT_SCHEMA
 # Fewer events than this are kept as lines: a column costs some 10 µs, however short it is.
 MIN_TOGETHER = 32
 
-_ITEM = RAW_EVENT_SCHEMA.field("items").type.value_type
+_TYPES = {field.name: field.type for field in RAW_EVENT_SCHEMA}
+_ITEM_FIELDS = list(_TYPES["items"].value_type)
 _EARLIEST = EARLIEST.timestamp()
 _ANY_ID = b"00000000-0000-0000-0000-000000000000,"
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
@@ -162,59 +164,61 @@ def _kept(columns: dict[str, Column], context: Context) -> dict[str, Column]:
         if any(column):
             kept[name] = [one or None for one in column] if "" in column else column
     for name in _AS_SENT:
-        if columns[name].count(None) < len(columns[name]):
+        if _holds_something(columns[name]):
             kept[name] = columns[name]
     if any(columns["items"]):
         kept["items"] = columns["items"]
     if any(columns["user_agent"]):
         kept["user_agent"] = [context.agent_of(one) for one in columns["user_agent"]]
-    if columns["extra"].count(None) < len(columns["extra"]):
+    if _holds_something(columns["extra"]):
         kept["extra"] = [context.extra_of(one) for one in columns["extra"]]
     return kept
+
+
+def _holds_something(column: Column) -> bool:
+    return column[0] is not None or column.count(None) < len(column)
 
 
 def record_batch(parts: Sequence[Together]) -> pa.RecordBatch:
     """The events of some requests, in their order; columns of nulls are left out."""
     sizes = [len(part) for part in parts]
-    arrays: list[pa.Array] = []
-    fields: list[pa.Field] = []
-    for field in RAW_EVENT_SCHEMA:
-        array = _array(field, parts, sizes)
-        if array is not None:
-            arrays.append(array)
-            fields.append(field)
-    return pa.record_batch(arrays, schema=pa.schema(fields))
+    named = frozenset().union(*(part.columns for part in parts))
+    arrays = {name: _array(name, kind, parts, sizes, named) for name, kind in _TYPES.items()}
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    return pa.RecordBatch.from_arrays(list(kept.values()), schema=_schema_of(tuple(kept)))
 
 
-def _array(field: pa.Field, parts: Sequence[Together], sizes: list[int]) -> pa.Array | None:
-    if field.name == "occurred_at":
-        return pa.array(np.concatenate([part.times for part in parts])).view(field.type)
-    if field.name in _OF_THE_REQUEST and not any(field.name in part.columns for part in parts):
-        return _repeated(
-            field, [_OF_THE_REQUEST[field.name](part.context) for part in parts], sizes
-        )
-    if not any(field.name in part.columns for part in parts):
+@cache
+def _schema_of(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([RAW_EVENT_SCHEMA.field(name) for name in names])
+
+
+def _array(
+    name: str, kind: pa.DataType, parts: Sequence[Together], sizes: list[int], named: Set[str]
+) -> pa.Array | None:
+    """One column of some requests, None where it is empty; `named` are those that events say."""
+    if name == "occurred_at":
+        return pa.array(np.concatenate([part.times for part in parts])).view(kind)
+    if name in named:
+        column = list(chain.from_iterable(_said(name, part) for part in parts))
+        return _items(column) if name == "items" else pa.array(column, kind)
+    if name not in _OF_THE_REQUEST:
         return None
-    column = list(
-        chain.from_iterable(
-            part.columns[field.name] if field.name in part.columns else _otherwise(field.name, part)
-            for part in parts
-        )
-    )
-    return _items(column) if field.name == "items" else pa.array(column, field.type)
-
-
-def _otherwise(name: str, part: Together) -> Column:
-    value = part.context.agent_of(None) if name == "user_agent" else None
-    return [value] * len(part)
-
-
-def _repeated(field: pa.Field, values: list[Any], sizes: list[int]) -> pa.Array | None:
-    """The value of each request for each of its events."""
+    values = [_OF_THE_REQUEST[name](part.context) for part in parts]
     if values.count(None) == len(values):
         return None
-    places = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    return pa.array(values, field.type).take(pa.array(places))
+    if len(set(values)) == 1:
+        return pa.repeat(pa.scalar(values[0], kind), sum(sizes))
+    return pa.array(values, kind).take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
+
+
+def _said(name: str, part: Together) -> Column:
+    """A column of one request, as its events say or as the request says for them."""
+    column = part.columns.get(name)
+    if column is not None:
+        return column
+    value = part.context.agent_of(None) if name == "user_agent" else None
+    return [value] * len(part)
 
 
 def _items(column: list[list[EventItem] | None]) -> pa.Array:
@@ -223,7 +227,9 @@ def _items(column: list[list[EventItem] | None]) -> pa.Array:
     ends = np.zeros(len(column) + 1, dtype=np.int32)
     np.cumsum(lengths, out=ends[1:])
     flat = zip(*map(astuple, chain.from_iterable(filter(None, column))), strict=True)
-    values = [pa.array(values, field.type) for values, field in zip(flat, _ITEM, strict=True)]
+    values = [pa.array(one, field.type) for one, field in zip(flat, _ITEM_FIELDS, strict=True)]
     is_null = None if all(lengths) else np.append(np.equal(lengths, 0), False)
     offsets = pa.array(ends, mask=is_null)
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(values, fields=list(_ITEM)))
+    return pa.ListArray.from_arrays(
+        offsets, pa.StructArray.from_arrays(values, fields=_ITEM_FIELDS)
+    )

@@ -92,6 +92,7 @@ class OutboxFile:
         self.path = path
         self._idle: deque[sqlite3.Connection] = deque()
         self._turn = threading.Lock()
+        self._write_lock: int | None = None
         self._inode: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,6 +171,10 @@ class OutboxFile:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
             self._idle.pop().close()
+        with self._turn:
+            if self._write_lock is not None:
+                os.close(self._write_lock)
+                self._write_lock = None
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:
@@ -178,14 +183,14 @@ class OutboxFile:
         SQLite itself tries again after sleeps of up to 100 ms.
         """
         with self._turn:
-            descriptor = os.open(
-                self.path.with_suffix(".write.lock"), os.O_RDWR | os.O_CREAT, 0o644
-            )
+            if self._write_lock is None:
+                path = self.path.with_suffix(".write.lock")
+                self._write_lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._write_lock, fcntl.LOCK_EX)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
-                os.close(descriptor)
+                fcntl.flock(self._write_lock, fcntl.LOCK_UN)
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingest import sessions, shipments
 from ingest.appending import OutboxFull
+from ingest.columns import MIN_TOGETHER
 from ingest.events import Decoded
 from ingest.outbox import Outbox, OutboxBroken
 from warehouse.settings import IngestSettings, Settings
@@ -190,6 +192,42 @@ def test_a_file_of_version_1_is_taken_over_with_its_events(
     assert again.session_steps("new") == ["oak-lamp"]
     assert len(_shipped_ids(again)) == 3
     again.close()
+
+
+def test_a_file_of_version_3_is_taken_over_with_its_lines(
+    outbox: Outbox, decoded: Decode, sent: Make
+) -> None:
+    request = decoded([sent(page_url="u" * 2000) for _ in range(3)])
+    outbox.append_now(request)
+    outbox.close()
+    lines = msgspec.json.Encoder().encode_lines(request.events)
+    with sqlite3.connect(outbox.path) as connection:
+        connection.execute("update batch set lines = ?", (lines,))
+        connection.execute("alter table batch drop column n_bytes")
+        connection.execute("pragma user_version = 3")
+    connection.close()
+    again = Outbox(outbox.path, IngestSettings())
+    assert again.session_steps("session-1") == ["oak-lamp"]
+    again.append_now(decoded([sent() for _ in range(MIN_TOGETHER)]))
+    assert _shipped_ids(again)[:3] == [event.event_id for event in request.events]
+    again.close()
+
+
+@pytest.mark.parametrize("times", [1, MIN_TOGETHER])
+def test_a_group_that_has_not_all_room_keeps_what_has(
+    settings: Settings, decoded: Decode, sent: Make, times: int
+) -> None:
+    outbox = Outbox(settings.outbox_path, IngestSettings(outbox_limit_events=3 * times))
+    requests = [decoded([sent() for _ in range(n * times)]) for n in (2, 2, 1)]
+
+    async def append_all() -> list[BaseException | None]:
+        appends = (outbox.append(request) for request in requests)
+        return await asyncio.gather(*appends, return_exceptions=True)
+
+    first, second, third = asyncio.run(append_all())
+    assert (first, type(second), third) == (None, OutboxFull, None)
+    assert outbox.depth() == len(_shipped_ids(outbox)) == 3 * times
+    outbox.close()
 
 
 def test_ranges_never_cross_an_hour_and_cover_all(
