@@ -60,6 +60,16 @@ update session set
     steps = steps || cast(substr(:steps, value ->> 3, value ->> 4) as text)
 from json_each(:rows) where session.key = value ->> 0
 """
+_UNFOLDED = """
+select n_folded, version, last_seq, lines
+from erasure, stream join batch on batch.stream = stream.name
+    and batch.first_seq > n_folded and batch.first_seq <= n_folded + ?
+where stream.name = ? order by batch.first_seq
+"""
+_MOVE = """
+update stream set n_folded = ?
+where name = ? and n_folded = ? and (select version from erasure) = ?
+"""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -142,27 +152,20 @@ def add(parts: dict[str, SessionPart], events: Iterable[SessionEvent]) -> None:
 
 
 def fold(file: OutboxFile, settings: IngestSettings) -> bool:
-    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is."""
+    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is.
+
+    What they add is worked out before the transaction, which others wait for, and given up where
+    another process was first or a person was erased meanwhile.
+    """
+    found = file.rows(_UNFOLDED, FOLD_EVENTS, EVENTS)
+    if not found:
+        return False
+    folded, version, *_ = found[0]
+    rows = session_rows(events_table((row[3] for row in found), session_columns.SCHEMA))
     with file.transaction() as connection:
-        found = connection.execute(
-            "select first_seq, last_seq, lines from batch where stream = ? and first_seq > "
-            "(select n_folded from stream where name = ?) order by first_seq",
-            (EVENTS, EVENTS),
-        )
-        pieces: list[bytes] = []
-        n_events, folded_to = 0, None
-        for first_seq, last_seq, piece in found:
-            folded_to = last_seq
-            n_events += last_seq - first_seq + 1
-            pieces.append(piece)
-            if n_events >= FOLD_EVENTS:
-                break
-        found.close()
-        if folded_to is None:
-            return False
-        rows = session_rows(events_table(pieces, session_columns.SCHEMA))
-        _store(connection, rows, settings)
-        connection.execute("update stream set n_folded = ? where name = ?", (folded_to, EVENTS))
+        moved = connection.execute(_MOVE, (found[-1][2], EVENTS, folded, version))
+        if moved.rowcount:
+            _store(connection, rows, settings)
     return True
 
 
