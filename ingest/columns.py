@@ -158,7 +158,8 @@ def _are_ids(ids: Column) -> bool:
 
 def _kept(columns: dict[str, Column], context: Context) -> dict[str, Column]:
     """The columns as they are kept, those of nulls alone left out. Raises InvalidEvent."""
-    kept: dict[str, Column] = {"event_id": [one.lower() for one in columns["event_id"]]}
+    ids = ",".join(columns["event_id"])
+    kept: dict[str, Column] = {"event_id": ids.lower().split(",")}
     for name in _NEVER_EMPTY:
         column = columns[name]
         if any(column):
