@@ -1,16 +1,23 @@
 """What Prometheus reads at /metrics.
 
-Each worker process counts for itself and a scrape reaches one of them; with several workers the
-counters are a sample, the outbox's gauges (read from its file) are whole.
+A scrape reaches one worker process and is told of all: several workers count in files that they
+share (`sharing`, by the client library's multiprocess mode), one counts in its memory.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the client library reads it when it is loaded
 _METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 _BUCKETS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
@@ -18,7 +25,7 @@ _BUCKETS = (
 
 
 class Metrics:
-    """One process's counters, in a registry of their own."""
+    """One process's counters and gauges, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -52,7 +59,7 @@ class Metrics:
             "shallop_requests_refused", "Requests refused for their key, origin or rate.",
             ["reason"], registry=registry,
         )  # fmt: skip
-        self.open = Gauge("shallop_open", "1 while requests need no key.", registry=registry)
+        self.open = self._gauge("shallop_open", "1 while requests need no key.")
         self.recommendations = Counter(
             "shallop_recommendations", "Recommendation replies, by source and reason of fallback.",
             ["source", "fallback"], registry=registry,
@@ -64,28 +71,28 @@ class Metrics:
             "shallop_champion_errors", "Failed looks for a champion, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
-        self.candidate_refused = Gauge(
-            "shallop_candidate_refused", "1 while the gate refused the last candidate.",
-            registry=registry,
-        )  # fmt: skip
-        self.outbox_depth = Gauge(
-            "shallop_outbox_depth", "Events that wait for the object store.", registry=registry
+        self.candidate_refused = self._gauge(
+            "shallop_candidate_refused", "1 while the gate refused the last candidate."
         )
-        self.outbox_oldest = Gauge(
-            "shallop_outbox_oldest_seconds", "Age of the event that waits longest.",
-            registry=registry,
-        )  # fmt: skip
-        self.flushed_at = Gauge(
+        self.outbox_depth = self._gauge(
+            "shallop_outbox_depth", "Events that wait for the object store."
+        )
+        self.outbox_oldest = self._gauge(
+            "shallop_outbox_oldest_seconds", "Age of the event that waits longest."
+        )
+        self.flushed_at = self._gauge(
             "shallop_last_flush_timestamp_seconds", "When the outbox was last shipped, Unix time.",
-            registry=registry,
+            "max",
         )  # fmt: skip
-        self.model_loaded = Gauge(
-            "shallop_model_loaded", "1 while a champion model serves.", registry=registry
+        self.model_loaded = self._gauge("shallop_model_loaded", "1 while a champion model serves.")
+        self.model_age = self._gauge(
+            "shallop_model_age_seconds", "Time since the serving model was made; NaN without one."
         )
-        self.model_age = Gauge(
-            "shallop_model_age_seconds", "Time since the serving model was made; NaN without one.",
-            registry=registry,
-        )  # fmt: skip
+
+    def _gauge(
+        self, name: str, meaning: str, of_workers: Literal["mostrecent", "max"] = "mostrecent"
+    ) -> Gauge:
+        return Gauge(name, meaning, registry=self.registry, multiprocess_mode=of_workers)
 
     def count_accepted(self, source: str, n_events: int) -> None:
         """Count events made durable."""
@@ -109,7 +116,23 @@ class Metrics:
         self.model_age.set(age_seconds(created_at) if created_at else float("nan"))
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        """Everything in Prometheus' text format, of all workers where several share it."""
+        if _SHARED not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """What processes that are begun meanwhile count is read together."""
+    with TemporaryDirectory(prefix="shallop-metrics-") as folder:
+        os.environ[_SHARED] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_SHARED]
 
 
 def age_seconds(moment: datetime) -> float:

@@ -198,7 +198,7 @@ async def status(parts: PartsDep) -> Status:
     responses={200: {"content": {"text/plain": {}}}},
 )
 async def metrics(parts: PartsDep) -> Response:
-    """Counters and gauges of this worker, for Prometheus."""
+    """Counters and gauges for Prometheus, of all workers together."""
     gauges = parts.metrics
     collector = _collector(parts)
     unknown = float("nan")

@@ -1,6 +1,7 @@
 """Staging, sessions and marts: every dbt model an asset, then the snapshot that others read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from assets.project import (
 )
 from assets.raw import failure_metadata
 from assets.resources import WAREHOUSE_POOL, Materialized, RefreshLock
-from warehouse import layout, snapshot
+from warehouse import followed_erasures, layout, snapshot
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.quality import check_mart
 from warehouse.settings import Settings
@@ -67,8 +68,12 @@ def _built(
     context: dg.AssetExecutionContext, settings: Settings, snapshot_id: str
 ) -> Iterator[Any]:
     """Events of one `dbt build`; outputs carry the snapshot they were exported to, if any."""
+    store = open_store(settings)
+    with not_beside_an_erasure():
+        for erasure_id in followed_erasures.follow(settings, store):
+            context.log.info(f"staging is without what was erased elsewhere: {erasure_id}")
     if snapshot_id:
-        _make_export_folder(open_store(settings), snapshot_id)
+        _make_export_folder(store, snapshot_id)
     for event in _invoked(context, settings, snapshot_id).stream():
         if isinstance(event, dg.Output) and snapshot_id:
             yield event.with_metadata({**event.metadata, "snapshot_id": snapshot_id})
@@ -131,7 +136,10 @@ def mart_snapshot(
 ) -> Materialized:
     """The exported marts, published as the latest snapshot once all of them pass their checks."""
     store = open_store(settings)
-    described = _described(store, _exported_snapshot_id(context.instance))
+    snapshot_id = _exported_snapshot_id(context.instance)
+    with not_beside_an_erasure(lambda: _remove(store, snapshot_id)):
+        followed_erasures.check(settings, store)
+    described = _described(store, snapshot_id)
     results = [_checked(store, described.snapshot_id, mart) for mart in MART_SCHEMAS]
     previous_id = _latest_snapshot_id(store)
     is_good = all(result.passed for result in results)
@@ -155,6 +163,21 @@ def mart_snapshot(
         },
         check_results=[*results, most_are_kept(described)],
     )
+
+
+@contextmanager
+def not_beside_an_erasure(clean_up: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Fail the run, after `clean_up`, where an erasure of another home was not followed yet."""
+    try:
+        yield
+    except followed_erasures.ErasureNotFollowed as error:
+        clean_up()
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _remove(store: ObjectStore, snapshot_id: str) -> None:
+    for info in list(store.list(layout.snapshot_folder(snapshot_id))):
+        store.delete(info.key)
 
 
 def most_are_kept(described: snapshot.Snapshot) -> dg.AssetCheckResult:
@@ -214,6 +237,6 @@ def _checked(store: ObjectStore, snapshot_id: str, mart: str) -> dg.AssetCheckRe
 
 def _make_export_folder(store: ObjectStore, snapshot_id: str) -> None:
     """DuckDB's `copy` makes no folders; a store on S3 has none."""
-    folder = store.uri(layout.mart_key(snapshot_id, "x")).rpartition("/")[0]
+    folder = store.uri(layout.snapshot_folder(snapshot_id))
     if not folder.startswith("s3://"):
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -163,5 +163,11 @@ def _metadata(result: dg.ExecuteInProcessResult) -> dict[dg.AssetKey, dict[str, 
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
-    messages = [event.message for event in result.all_events if event.is_failure and event.message]
-    return messages[-1] if messages else "see the run in the web UI"
+    """What ended a run in which no step failed."""
+    failures = [event for event in result.all_events if event.is_failure]
+    if not failures:
+        return "see the run in the web UI"
+    error = failures[-1].job_failure_data.error if failures[-1].is_job_failure else None
+    while error and error.cause:
+        error = error.cause
+    return f"{failures[-1].message} {error.message if error else ''}".strip()

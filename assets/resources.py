@@ -38,7 +38,7 @@ def resources(settings: Settings) -> dict[str, object]:
 
     @dg.resource(description="Held by the one run that writes the warehouse and the champion.")
     def refresh_lock_resource(context: dg.InitResourceContext) -> Iterator[RefreshLock]:
-        with refresh_lock(settings, context.run_id or "") as lock:
+        with refresh_lock(settings, context.run.run_id if context.run else "") as lock:
             yield lock
 
     return {"settings": settings, "refresh_lock": refresh_lock_resource}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import httpx
 
-from assets.marts import MART_SNAPSHOT
+from assets.marts import MART_SNAPSHOT, not_beside_an_erasure
 from assets.resources import Materialized, RefreshLock
 from assets.triggers import post_alert
-from warehouse import layout, snapshot
+from warehouse import followed_erasures, layout, snapshot
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore, open_store
 
@@ -47,6 +47,8 @@ def candidate_model(
             candidate = _build(settings, store, Path(folder))
         except NotEnoughData as error:
             raise dg.Failure(f"{NOT_ENOUGH_DATA}: {error}", allow_retries=False) from error
+        with not_beside_an_erasure():
+            followed_erasures.check(settings, store)
         Registry(store).upload(candidate.folder, is_refused=not candidate.is_passed)
         shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
     context.log.info(f"model={candidate.version} passed={candidate.is_passed}")

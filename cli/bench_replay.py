@@ -17,8 +17,8 @@ from ingest.history.delivery import deliver
 from ingest.history.direct import write
 from ingest.history.history import open_history
 from ingest.history.progress import Progress
+from warehouse.folder_store import FolderStore
 from warehouse.settings import IngestSettings
-from warehouse.store import FolderStore
 
 N_ITEMS = 50_000
 STEPS = 10

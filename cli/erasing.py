@@ -27,7 +27,7 @@ from ingest import erasing
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
 from models.erasures import BundleErasure, mark
-from warehouse import erasure_record, layout, snapshot_erasure, staged
+from warehouse import erasure_record, followed_erasures, layout, snapshot_erasure, staged
 from warehouse.erasure import FOR_EVER, Tombstone, digest, key_id, make_key, read_key
 from warehouse.erasure_record import Record, Rewritten
 from warehouse.expansion import expanded
@@ -166,6 +166,7 @@ def _carry_out(
         say("rewriting the outbox file")
         outbox.file.rewrite()
     record = _write_record(store, record, done, key, is_over=True)
+    followed_erasures.remember(settings, [record.id])
     _path(settings, plan).unlink()
     sync_folder(_folder(settings))
     return record

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,20 +18,25 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Serve the app: collector, recommendations, pages. Ctrl-C drains and stops."""
+    from api.metrics import sharing
+
     settings = load_settings()
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=host or settings.serving.host,
-        port=port or settings.serving.port,
-        workers=workers or settings.serving.workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=20,
-        # Whose X-Forwarded-For and -Proto are believed; uvicorn takes the last address before them.
-        forwarded_allow_ips=",".join(settings.access.trusted_proxies),
-    )
+    n_workers = workers or settings.serving.workers
+    with sharing() if n_workers > 1 else nullcontext():
+        uvicorn.run(
+            "api.app:create_app",
+            factory=True,
+            host=host or settings.serving.host,
+            port=port or settings.serving.port,
+            workers=n_workers,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=20,
+            # Whose X-Forwarded-For and -Proto are believed: uvicorn takes the last address
+            # before them.
+            forwarded_allow_ips=",".join(settings.access.trusted_proxies),
+        )
 
 
 def dagster(

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
 from warehouse.parquet import read_parquet
 from warehouse.raw_rows import RawRows, WrongRowCount, concatenated
@@ -147,6 +149,7 @@ def _remove_held(store: ObjectStore, objects: list[RawObject]) -> int:
         held = [one for one in objects if outer.holds(one)]
         if not held:
             continue
+        _take_out_erased(store, outer, held)
         rows = _read(store, outer)
         for one in held:
             _check(rows, _read(store, one), one)
@@ -154,6 +157,21 @@ def _remove_held(store: ObjectStore, objects: list[RawObject]) -> int:
             store.delete(one.info.key)
             n_removed += 1
     return n_removed
+
+
+def _take_out_erased(store: ObjectStore, outer: RawObject, held: list[RawObject]) -> None:
+    """Take out of a merged object what an erasure took out of its parts after they were read.
+
+    Until nothing is left to take: what is erased from here on, the erasure finds in the merged
+    object too.
+    """
+    while True:
+        rows = _read(store, outer)
+        erased = [_read(store, one).erased for one in held]
+        is_erased = np.isin(rows.numbers, np.concatenate(erased))
+        if not is_erased.any():
+            return
+        store.put(outer.info.key, rows.without(is_erased).parquet())
 
 
 def _read(store: ObjectStore, one: RawObject) -> RawRows:

@@ -37,19 +37,24 @@ def replayed_key(replayed_at: datetime, name: str) -> str:
     return f"{RAW_REPLAYED}/date={replayed_at:%Y-%m-%d}/{name}.json"
 
 
+def snapshot_folder(snapshot_id: str) -> str:
+    """Where everything of one snapshot is."""
+    return f"{MARTS}/{snapshot_id}"
+
+
 def mart_key(snapshot_id: str, mart: str) -> str:
     """Parquet export of `mart` in one snapshot."""
-    return f"{MARTS}/{snapshot_id}/{mart}.parquet"
+    return f"{snapshot_folder(snapshot_id)}/{mart}.parquet"
 
 
 def raw_objects_key(snapshot_id: str) -> str:
     """The raw objects that a snapshot was made of, with how many events each gave."""
-    return f"{MARTS}/{snapshot_id}/raw_objects.parquet"
+    return f"{snapshot_folder(snapshot_id)}/raw_objects.parquet"
 
 
 def snapshot_key(snapshot_id: str) -> str:
     """Description of one snapshot: its marts, row counts and hashes."""
-    return f"{MARTS}/{snapshot_id}/snapshot.json"
+    return f"{snapshot_folder(snapshot_id)}/snapshot.json"
 
 
 def bundle_key(name: str, version: str, file: str = "") -> str:

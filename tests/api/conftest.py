@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from models.candidate import build_candidate
 from models.config import GRU4RecConfig
+from tests.api.access_requests import SHOP
+from tests.api.key_maker import write_key
 from tests.api.tiny_shop import (
     CATEGORIES,
     ITEM_IDS,
@@ -48,6 +50,19 @@ def store(settings: Settings) -> ObjectStore:
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """The app over an empty store."""
+    with serving(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def web(settings: Settings) -> str:
+    """A write key for the pages of one origin."""
+    return write_key(settings, SHOP)
+
+
+@pytest.fixture
+def closed(settings: Settings, web: str) -> Iterator[TestClient]:
+    """The app with one write key, `web`."""
     with serving(settings) as client:
         yield client
 

@@ -22,7 +22,7 @@ def running(
     flush_interval_seconds: float = 600,
     more: Mapping[str, str] = {},
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """uvicorn with these workers; its port and process. Ended, and waited for, on leaving.
+    """`shallop serve` with these workers; its port and process. Ended, and waited for, on leaving.
 
     `more` is of its environment.
     """
@@ -30,7 +30,7 @@ def running(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app",
+        sys.executable, "-m", "shallop", "serve",
         "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers),
     ]  # fmt: skip
     environment = {

@@ -4,6 +4,7 @@ import signal
 import socket
 from io import BytesIO
 from pathlib import Path
+from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 
@@ -53,6 +54,32 @@ def test_two_workers_share_sessions_and_lose_nothing(
             else:
                 assert reply["error"]["code"] == "no_model"  # type: ignore[index]
     assert shipped_ids(store) == sorted(str(event["event_id"]) for event in events)
+
+
+def test_metrics_are_of_all_workers(settings: Settings) -> None:
+    with running(settings, workers=2) as (port, process):
+        for number in range(40):  # a connection each: either worker may take it
+            assert request(port, "POST", "/events", view("mug", f"s-{number}"))[0] == 202
+        for _ in range(10):
+            text = metrics_of(port)
+            assert 'shallop_events_accepted_total{source="json"} 40.0' in text
+            assert "shallop_outbox_depth 40.0" in text
+            assert "shallop_open 1.0" in text
+        folder = shared_folder(process.pid)
+        assert len(list(folder.glob("counter_*.db"))) == 2
+    assert not folder.exists()
+
+
+def metrics_of(port: int) -> str:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+        return str(reply.read(), "utf-8")
+
+
+def shared_folder(pid: int) -> Path:
+    """Where the processes of a server count."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    variables = Path(f"/proc/{children[-1]}/environ").read_text().split("\0")
+    return Path(dict(v.partition("=")[::2] for v in variables)["PROMETHEUS_MULTIPROC_DIR"])
 
 
 def test_a_body_without_length_is_cut_off_at_the_limit(settings: Settings) -> None:

@@ -15,8 +15,9 @@ from assets.project import PROJECT_DIR, dbt_command, dbt_process_environment, ru
 from warehouse import layout
 from warehouse.contracts import RAW_EVENT_SCHEMA
 from warehouse.duck import seed_extensions
+from warehouse.folder_store import FolderStore
 from warehouse.settings import Settings
-from warehouse.store import FolderStore, open_store
+from warehouse.store import open_store
 
 START = datetime(2026, 1, 10, 10, 0, tzinfo=UTC)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from warehouse.compaction import NotConserved, compact
 from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
+from warehouse.raw_erasure import read_rows
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore, open_store
 
@@ -146,6 +148,21 @@ def test_an_object_with_fewer_rows_than_its_name_says_is_left_alone(
     with pytest.raises(NotConserved, match="should hold 6 rows"):
         compact(store, LATER)
     assert len(_names(store)) == 2
+
+
+def test_what_is_erased_from_a_part_while_it_is_merged_leaves_the_merged_one_too(
+    store: ObjectStore, land: Land
+) -> None:
+    parts = [land(1, 3), land(4, 4), land(5, 9)]
+    with pytest.raises(Killed):  # merged, and no part deleted yet
+        compact(DeadlyStore(store, 1), LATER)  # type: ignore[arg-type]
+    for key, numbers in ((parts[0], (b"2",)), (parts[2], (b"5", b"9"))):
+        info = store.stat(key)
+        rows = read_rows(info, store.get(key))
+        store.put(key, rows.without(np.isin(rows.table["body"], numbers)).parquet())
+    compact(store, LATER)
+    assert _names(store) == ["c-000000000001-000000000009"]
+    assert [body for _, body in _rows(store)] == [b"1", b"3", b"4", b"6", b"7", b"8"]
 
 
 def _names(store: ObjectStore) -> list[str]:

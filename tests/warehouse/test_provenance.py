@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from warehouse import layout
+from warehouse.folder_store import FolderStore
 from warehouse.provenance import MAX_NAMES, RawObjects, joined, read_raw_objects
-from warehouse.store import FolderStore
 
 HOUR = datetime(2026, 1, 10, 10, tzinfo=UTC)
 

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+from warehouse.folder_store import FolderStore
 from warehouse.settings import Settings, StorageSettings
-from warehouse.store import FolderStore, ObjectNotFound, ObjectStore, StoreUnavailable, open_store
+from warehouse.store import ObjectNotFound, ObjectStore, StoreUnavailable, open_store
 
 
 @pytest.fixture(params=["folder", "s3"])
