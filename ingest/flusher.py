@@ -167,7 +167,8 @@ class Flusher:
             return -1
 
     def _ship_once(self) -> int:
-        sessions.fold_all(self.outbox.file, self.settings)  # what leaves must be folded
+        while sessions.fold(self.outbox.file, self.settings):  # what leaves must be folded
+            pass
         n_rows = 0
         for stream in (EVENTS, REJECTED):
             shipment = shipments.begin(self.outbox.file, stream, self.settings.flush_max_rows)

@@ -2,7 +2,7 @@
 
 One file per box (`ingest.outbox_file`), opened by every worker process. In each process one thread
 writes: requests that arrive together share one transaction. Live sessions are read from the outbox
-itself, and folded into a table by another thread (`ingest.sessions`). A transaction is few
+itself, and folded into a table after the acknowledgement (`ingest.sessions`). A transaction is few
 statements, however many events: Python's lock changes hands at each.
 """
 
@@ -28,7 +28,6 @@ from warehouse.settings import IngestSettings
 logger = logging.getLogger(__name__)
 
 _MAX_GROUP_EVENTS = 5_000
-_MOST_UNFOLDED_EVENTS = 4 * sessions.FOLD_EVENTS
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,8 @@ class Outbox:
         self._closing = threading.Lock()
         self._is_closed = False
         self._appender = Appender(self.file, settings, self.erased)
-        self._folding = threading.Lock()
-        self._fold_is_due = threading.Event()
         self._writer = threading.Thread(target=self._write, name="outbox-writer", daemon=True)
-        self._folder = threading.Thread(target=self._fold_on, name="session-folder", daemon=True)
         self._writer.start()
-        self._folder.start()
 
     async def append(self, decoded: Decoded) -> None:
         """Return once the events are on disk. Raises OutboxFull, OutboxBroken."""
@@ -113,8 +108,6 @@ class Outbox:
             self._is_closed = True
             self._queue.put(None)
         self._writer.join()
-        self._fold_is_due.set()
-        self._folder.join()
         self.file.close()
 
     def _submit(self, request: _Request) -> None:
@@ -130,7 +123,7 @@ class Outbox:
             group, is_last = self._next_group()
             if group:
                 _resolve(group, self._commit([request.decoded for request in group]))
-                self._see_to_folding()
+                self._fold()
 
     def _next_group(self) -> tuple[list[_Request], bool]:
         """The requests that wait now, at least one; and whether no more will come."""
@@ -160,28 +153,12 @@ class Outbox:
             failed = OutboxBroken(f"writing the outbox failed: `{error!r}`")
             return [failed] * len(group)
 
-    def _see_to_folding(self) -> None:
-        """Keep what is left to fold, and so what a reader has to read, within bounds."""
-        n_unfolded = self._appender.n_unfolded
-        if n_unfolded >= sessions.FOLD_EVENTS:
-            self._fold_is_due.set()
-        if n_unfolded >= _MOST_UNFOLDED_EVENTS:  # the folder does not keep up: appending waits
-            self._fold()
-
-    def _fold_on(self) -> None:
-        """Fold beside the writer whenever enough came in, until all was written."""
-        is_last = False
-        while not is_last:
-            self._fold_is_due.wait()
-            self._fold_is_due.clear()
-            is_last = not self._writer.is_alive()
-            self._fold()
-
     def _fold(self) -> None:
+        """Keep what is left to fold, and so what a reader has to read, within bounds."""
         try:
-            with self._folding:
-                while sessions.n_unfolded(self.file) >= sessions.FOLD_EVENTS:
-                    sessions.fold(self.file, self.settings)
+            while self._appender.n_unfolded >= sessions.FOLD_EVENTS:
+                sessions.fold(self.file, self.settings)
+                self._appender.n_unfolded = sessions.n_unfolded(self.file)
         except Exception:  # the events are durable: the next group tries again
             logger.exception("sessions=not_folded n_events=%d", self._appender.n_unfolded)
 

@@ -169,14 +169,6 @@ def fold(file: OutboxFile, settings: IngestSettings) -> bool:
     return True
 
 
-def fold_all(file: OutboxFile, settings: IngestSettings) -> None:
-    """Take what is in the outbox now into the table; what comes meanwhile may wait."""
-    of_events = "select n_in, n_folded from stream where name = ?"
-    n_in, n_folded = file.row(of_events, EVENTS)
-    while n_folded < n_in and fold(file, settings):
-        n_folded = file.row(of_events, EVENTS)[1]
-
-
 def n_unfolded(file: OutboxFile) -> int:
     """Events in the outbox that are not in the table yet."""
     return int(file.row("select n_in - n_folded from stream where name = ?", EVENTS)[0])
