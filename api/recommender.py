@@ -66,7 +66,11 @@ class Fallback(msgspec.Struct):
 
 
 class RecommendReply(msgspec.Struct):
-    """A recommendation; send `recommendation_id` with the events that it leads to."""
+    """A recommendation; send `recommendation_id` with the events that it leads to.
+
+    `model` is what ranks in `model_version`: `fusion`, or `gru4rec` alone; `popularity` where no
+    model serves, the version is then that of the data.
+    """
 
     recommendation_id: str
     session: str | None
@@ -216,7 +220,7 @@ def _reply(champion: Champion, seen: _Seen, ranking: Ranking) -> RecommendReply:
         recommendation_id=str(uuid4()),
         session=request.session,
         placement=request.placement,
-        model=scorer.name,
+        model=scorer.source,
         model_version=scorer.version,
         variant="champion",
         fallback=Fallback(trouble, _MESSAGES[trouble]) if trouble else None,

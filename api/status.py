@@ -58,11 +58,13 @@ class CollectorStatus(BaseModel):
 class ModelStatus(BaseModel):
     """The model that serves from this process.
 
+    `name` and `version` are the registry's, `serves` is what ranks: `fusion`, or `gru4rec` alone.
     `erasures` took away events that it was trained on; the next refresh trains one without them.
     """
 
     name: str
     version: str
+    serves: str
     created_at: datetime
     age_seconds: float
     promoted_at: datetime
@@ -267,6 +269,7 @@ def _model(champion: Champion, n_erasures: int) -> ModelStatus:
     return ModelStatus(
         name=scorer.name,
         version=scorer.version,
+        serves=scorer.source,
         created_at=scorer.created_at,
         age_seconds=age_seconds(scorer.created_at),
         promoted_at=champion.pointer.promoted_at,

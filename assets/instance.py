@@ -1,14 +1,18 @@
 """The embedded Dagster instance: its home, and the runs that a killed process left behind."""
 
+import time
 from pathlib import Path
 
 import dagster as dg
 
-from assets.resources import WAREHOUSE_POOL, refresh_lock
+from assets.resources import WAREHOUSE_POOL, last_refresh, refresh_lock
 from warehouse.settings import Settings
 
 # Tag of runs that execute in the process that asked for them, such as `shallop refresh`.
 HEADLESS = "shallop/headless"
+
+_WHY = "its process ended before the run did"
+_END_SECONDS = 2.0  # at most, from letting go of the lock to a run's last event
 
 _EMBEDDED = Path(__file__).with_name("dagster.yaml")
 _UNFINISHED = [
@@ -37,21 +41,45 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
 
 
 def end_orphans(instance: dg.DagsterInstance, settings: Settings) -> int:
-    """Report headless runs failed whose process was killed; how many.
+    """Report runs failed whose process was killed: headless ones, and the last refresh; how many.
 
     Frees the warehouse's pool as well, which a killed run holds for ever. No run that holds it can
     be alive once the refresh lock is ours. Raises RefreshRunning.
     """
+    n_dead = int(end_dead_refresh(instance, settings))
     with refresh_lock(settings, "none yet"):
         orphans = instance.get_runs(dg.RunsFilter(tags={HEADLESS: "true"}, statuses=_UNFINISHED))
         for run in orphans:
-            instance.report_run_failed(run, "its process ended before the run did")
+            instance.report_run_failed(run, _WHY)
         storage = instance.event_log_storage
         pool = storage.get_concurrency_info(WAREHOUSE_POOL)
         claimed = {slot.run_id for slot in pool.claimed_slots}
         for run_id in claimed | {step.run_id for step in pool.pending_steps}:
             storage.free_concurrency_slots_for_run(run_id)
-    return len(orphans)
+    return n_dead + len(orphans)
+
+
+def end_dead_refresh(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    """Report the refresh failed whose process was killed, with Dagster or alone; whether one was.
+
+    Dagster starts one run at a time: it would wait for a run that nothing runs any more. The lock
+    of the last refresh tells, since the kernel lets go of it when the process dies.
+    """
+    run_id = last_refresh(settings)
+    if not run_id or not _is_unfinished(instance, run_id):
+        return False
+    time.sleep(_END_SECONDS)
+    run = instance.get_run_by_id(run_id)
+    if run is None or not _is_unfinished(instance, run_id):
+        return False
+    instance.report_run_failed(run, _WHY)
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return True
+
+
+def _is_unfinished(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and not run.is_finished
 
 
 def _is_managed(path: Path) -> bool:

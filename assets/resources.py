@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -48,20 +50,44 @@ def resources(settings: Settings) -> dict[str, object]:
 def refresh_lock(settings: Settings, run_id: str) -> Iterator[RefreshLock]:
     """Be the only refresh of this home; the kernel lets go when the process dies.
 
-    Raises RefreshRunning at once when another one is.
+    Raises RefreshRunning when another one is.
     """
-    path = settings.home.absolute() / "refresh.lock"
+    path = _lock_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file.fileno()):
             file.seek(0)
             raise RefreshRunning(
                 "another refresh is writing this warehouse, wait until it has ended: "
                 f"{file.read().strip() or path}"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"run {run_id} in process {os.getpid()}\n")
         file.flush()
         yield RefreshLock(run_id)
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether the lock is ours now; `last_refresh` holds it for a moment, which is waited for."""
+    for wait_seconds in (0.05, 0.1, 0.2, 0.0):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(wait_seconds)
+    return False
+
+
+def last_refresh(settings: Settings) -> str:
+    """Id of the run that held the refresh lock last; empty while one holds it or none ever did."""
+    try:
+        with _lock_path(settings).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            words = file.read().split()
+    except (BlockingIOError, FileNotFoundError):
+        return ""
+    return words[1] if len(words) > 1 else ""
+
+
+def _lock_path(settings: Settings) -> Path:
+    return settings.home.absolute() / "refresh.lock"

@@ -21,6 +21,7 @@ from warehouse.store import ObjectStore, open_store
 if TYPE_CHECKING:
     from models.candidate import Candidate
     from models.scorer import SessionScorer
+    from models.warm_start import Learned
 
 _log = logging.getLogger(__name__)
 CANDIDATE_MODEL = dg.AssetKey("candidate_model")
@@ -39,6 +40,7 @@ def candidate_model(
     that was killed while it trained is taken up by the next one at its last checkpoint.
     """
     from models.candidate import NotEnoughData
+    from models.erasures import inherit
     from models.registry import Registry
 
     store = open_store(settings)
@@ -50,8 +52,12 @@ def candidate_model(
         with not_beside_an_erasure():
             followed_erasures.check(settings, store)
         Registry(store).upload(candidate.folder, is_refused=not candidate.is_passed)
+        inherit(store, candidate.name, candidate.version)
         shutil.rmtree(settings.checkpoint_path, ignore_errors=True)
-    context.log.info(f"model={candidate.version} passed={candidate.is_passed}")
+    resumed = ",".join(candidate.details["training"]["resumed"]) or "none"
+    context.log.info(
+        f"model={candidate.version} passed={candidate.is_passed} resumed_trainings={resumed}"
+    )
     return dg.MaterializeResult(metadata=_metadata(candidate, store, settings))
 
 
@@ -137,7 +143,7 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
     snapshot_id = latest.snapshot_id
     marts = {
         mart: snapshot.read_mart(store, snapshot_id, mart)
-        for mart in ("training_steps", "items", "popularity")
+        for mart in ("training_steps", "items", "popularity", "sessions")
     }
     return build_candidate(
         marts["training_steps"],
@@ -153,6 +159,8 @@ def _build(settings: Settings, store: ObjectStore, folder: Path) -> "Candidate":
         parent=champion.version if champion else None,
         champion=champion,
         checkpoints=settings.checkpoint_path,
+        sessions=marts["sessions"],
+        begin=_beginning(settings, store, champion),
     )
 
 
@@ -171,6 +179,31 @@ def _champion(settings: Settings, store: ObjectStore) -> "SessionScorer | None":
     except (BundleCorrupt, UnknownModel) as error:
         _log.error("the candidate is not compared with the champion: %s", error)
         return None
+
+
+def _beginning(
+    settings: Settings, store: ObjectStore, champion: "SessionScorer | None"
+) -> "Learned | str":
+    """What the champion learned, or why a training cannot begin from that."""
+    from models.bundle import BundleCorrupt
+    from models.erasures import erasures_of
+    from models.learned_file import read_learned
+    from models.registry import Registry
+    from models.warm_start import CannotBegin
+
+    if not settings.training.warm_start_epochs:
+        return "SHALLOP_TRAINING__WARM_START_EPOCHS is 0"
+    if champion is None:
+        return "there is no champion to begin from"
+    if erasures_of(store, champion.name, champion.version):
+        return f"the champion {champion.version} learned from events that were erased since"
+    try:
+        registry = Registry(store)
+        return read_learned(
+            registry.fetch(champion.name, champion.version, settings.model_cache_path)
+        )
+    except (BundleCorrupt, CannotBegin) as error:
+        return str(error)
 
 
 def _latest_candidate(instance: dg.DagsterInstance) -> tuple[str, str]:
@@ -203,6 +236,8 @@ def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) ->
         "events_per_second": training["events_per_second"],
         "train_seconds": training["train_seconds"],
         "device": training["device"],
+        "resumed_trainings": dg.MetadataValue.json(training["resumed"]),
+        "warm_start": dg.MetadataValue.json(training["warm_start"] or "off"),
         "report": dg.MetadataValue.url(
             f"http://{host}:{serving.port}/models/{candidate.version}/report"
         ),

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 from dagster._core.execution.plan.objects import StepFailureData
 
+from assets.instance import end_dead_refresh
 from assets.raw import RAW_EVENTS, RawRange
 from warehouse import layout
 from warehouse.settings import Settings
@@ -75,9 +76,10 @@ def refresh_after_events(
 ) -> dg.SensorResult | dg.SkipReason:
     """Starts a refresh before its time once enough new raw events have landed.
 
-    Counts from the names of the objects, and only of the days since the last refresh began.
+    Counts from the names of the objects, and only of the days since the last refresh began. A
+    refresh whose process was killed is reported failed first, and goes on in the next one.
     """
-    if _is_running(context.instance):
+    if _is_running(context.instance, settings):
         return dg.SkipReason("a refresh is running")
     last = _last_refresh(context)
     try:
@@ -156,7 +158,8 @@ def _objects_since(store: ObjectStore, moment: datetime) -> Iterable[ObjectInfo]
         day += timedelta(days=1)
 
 
-def _is_running(instance: dg.DagsterInstance) -> bool:
+def _is_running(instance: dg.DagsterInstance, settings: Settings) -> bool:
+    end_dead_refresh(instance, settings)
     unfinished = [
         dg.DagsterRunStatus.QUEUED,
         dg.DagsterRunStatus.NOT_STARTED,

@@ -123,6 +123,7 @@ def uvicorn_on(factory: str, path: str, home: Path, workers: int) -> Iterator[in
     environment = {
         **os.environ,
         "SHALLOP_HOME": str(home),
+        "SHALLOP_STORAGE__URI": str(home / "store"),  # never the store of the shop
         "SHALLOP_ACCESS__REQUIRE_KEYS": "never",
         "SHALLOP_LOG_LEVEL": "WARNING",
         "SHALLOP_INGEST__OUTBOX_LIMIT_EVENTS": "1000000000",

@@ -35,6 +35,13 @@ class Load:
     def requests_per_second(self) -> float:
         return self.n_requests / self.seconds
 
+    def add(self, other: "Load") -> None:
+        """Take in another load of the same kind, as if it had been one."""
+        self.n_requests += other.n_requests
+        self.n_failed += other.n_failed
+        self.seconds += other.seconds
+        self.latencies_ms += other.latencies_ms
+
     def percentile_ms(self, q: float) -> float:
         """The q-th percentile of the latencies, q in 0..100."""
         return float(np.percentile(self.latencies_ms, q))

@@ -173,6 +173,7 @@ def evaluate(
                 checkpoint=Checkpoint(checkpoint, training.checkpoint_seconds or 60.0)
                 if checkpoint
                 else None,
+                signal_weights=training.signal_weights,
             )
     except EvaluationInputError as error:
         fail(str(error), status=2)
@@ -187,6 +188,9 @@ def evaluate(
         if isinstance(value, int | float):
             shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
             table.add_row(figure, shown, _bounds(report["intervals"].get(figure)))
+    for outcome, figures in report["by_outcome"].items():
+        for figure in ("recall@20", "mrr@20"):
+            table.add_row(f"{figure} of {outcome}", f"{figures[figure]:,.4f}", "")
     console.print(table)
 
 

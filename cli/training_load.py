@@ -94,6 +94,7 @@ def run_steps(
         _count_columns(trainer, columns)
         trainer.run_block()
         phases.seconds.clear()
+        within = trainer.step.fused_step.timed() if trainer.step.fused_step else dict
         columns.clear()
         shape = config.batch_size, config.layers[-1], min(config.n_sample, sessions.n_items)
         ceilings = [measure(target, *shape)]
@@ -109,6 +110,10 @@ def run_steps(
         ceilings.append(measure(target, *shape))
         trainer.close()
     middle = Ceilings(*np.median([list(vars(one).values()) for one in ceilings], axis=0).tolist())
+    for phase, spent in within().items():
+        if phase != "forward":  # as which the whole step was counted
+            phases.seconds[phase] += spent
+            phases.seconds["forward"] -= spent
     n_epoch_steps = sessions.n_predictions / config.batch_size
     by_phase = {phase: 1e3 * phases.seconds[phase] / len(columns) for phase in PHASES}
     by_phase["schedule"] = 1e3 * schedule_seconds / n_epoch_steps
@@ -162,7 +167,7 @@ def _watch(trainer: Trainer, phases: _Phases) -> None:
     for owner, name, phase in parts:
         setattr(owner, name, phases.timed(phase, getattr(owner, name)))
     trainer.step = phases.timed("forward", step)  # type: ignore[assignment]
-    for name in ("device", "dtype", "optimizer", "fused"):
+    for name in ("device", "dtype", "optimizer", "fused", "fused_step"):
         setattr(trainer.step, name, getattr(step, name))
 
 

@@ -77,15 +77,15 @@ def _split(train: Path | None, training: TrainingSettings) -> "Split":
     from warehouse import snapshot
 
     if train is not None:
-        return validation_split(Steps.from_split_file(train), training.holdout_share,
-                                min_item_support=1)  # fmt: skip
+        steps = Steps.from_split_file(train, training.signal_weights)
+        return validation_split(steps, training.holdout_share, min_item_support=1)
     settings = load_settings()
     store = open_store(settings)
     try:
         mart = snapshot.read_mart(store, snapshot.latest(store).snapshot_id, "training_steps")
     except ObjectNotFound as error:
         fail(f"the latest marts are not whole, run `shallop refresh`: {error}")
-    steps = latest_days(Steps.from_mart(mart), training.window_days)
+    steps = latest_days(Steps.from_mart(mart, training.signal_weights), training.window_days)
     return validation_split(
         training_part(steps, training.holdout_share), training.holdout_share,
         min_item_support=training.min_item_support, min_session_steps=training.min_session_steps,
@@ -106,6 +106,9 @@ def _show_best(tuned: "Tuned", config_file: Path, page: Path) -> None:
     than = ""
     if tuned.default_value is not None:
         than = f", the defaults have {tuned.default_value:.4f}"
+        if tuned.interval and tuned.default_value >= tuned.interval[0]:
+            low, high = tuned.interval
+            than += f", within the best's 95 % interval ({low:.4f} to {high:.4f}): it may be chance"
     console.print(
         f"best {MEASURE} {tuned.value:.4f}{than}; {tuned.n_complete} trials complete, "
         f"{tuned.n_pruned} stopped early\nreport: {page}\n"

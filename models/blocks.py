@@ -16,7 +16,8 @@ BLOCK_STEPS = 64
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """K steps of L live lanes, closed lanes left out: `inputs`, `targets`, `starts` are (K, L).
+    """K steps of L live lanes, closed lanes left out: `inputs`, `targets`, `starts` are (K, L), as
+    are the targets' `weights` where they count differently.
 
     `survivors` (L,) are the rows of the block before's hidden state that go on.
     """
@@ -25,6 +26,7 @@ class Block:
     targets: npt.NDArray[np.int32]
     starts: npt.NDArray[np.bool_]
     survivors: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32] | None = None
 
     @property
     def n_steps(self) -> int:
@@ -56,10 +58,11 @@ class Blocks:
     def __getitem__(self, number: int) -> Block:
         start, end = self._ranges[number]
         lanes, before = self._lanes(start), self._lanes(self._ranges[max(number - 1, 0)][0])
-        rows = slice(start, end)
+        rows, weights = slice(start, end), self._schedule.weights
         return Block(
             self._schedule.inputs[rows][:, lanes], self._schedule.targets[rows][:, lanes],
             self._schedule.starts[rows][:, lanes], np.searchsorted(before, lanes),
+            None if weights is None else weights[rows][:, lanes],
         )  # fmt: skip
 
     def _lanes(self, step: int) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from models.config import BadConfig, GRU4RecConfig
 from models.evaluation import Ranker
@@ -36,6 +37,7 @@ from models.item_tables import (
     items_of,
     items_table,
 )
+from models.warm_start import Ancestor
 from warehouse.provenance import RawObjects
 from warehouse.snapshot import Snapshot
 
@@ -50,6 +52,7 @@ EVALUATION = "evaluation.json"
 REPORT = "report.html"
 REPORT_FILES = (EVALUATION, REPORT)  # for people; a model serves without them
 FUSION_FILES = (FUSION, PARTS)  # both or none
+SQUARES = "optimizer.safetensors"  # for a training that begins from this model
 
 
 class BundleCorrupt(RuntimeError):
@@ -86,7 +89,8 @@ class Manifest:
 
     `items_sha256` is that of the item ids in the order in which training numbered them, `marts` of
     each mart of the snapshot as it was trained on: an erasure since has given the snapshot others.
-    `raw` are the raw objects it was made of. Bundles of before have none of them.
+    `raw` are the raw objects it was made of. Bundles of before have none of them. `ancestors` are
+    the models that its network began from, the latest first, none where it began from chance.
     """
 
     name: str
@@ -100,12 +104,13 @@ class Manifest:
     items_sha256: str | None = None
     marts: dict[str, str] = field(default_factory=dict)
     raw: RawObjects | None = None
+    ancestors: list[Ancestor] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle was made from: snapshot, seed, the champion before it.
+    """What a bundle was made from: snapshot, seed, the champion before it, what it began from.
 
     `snapshot` describes that of `snapshot_id`, None where the marts come from elsewhere.
     """
@@ -114,13 +119,15 @@ class Origin:
     seed: int
     parent: str | None = None
     snapshot: Snapshot | None = None
+    ancestors: list[Ancestor] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
 class BundleContent:
     """A bundle in memory. `fallbacks` are items with their popularity score, best first.
 
-    `fusion` has `model` among its parts; without one the model ranks alone.
+    `fusion` has `model` among its parts; without one the model ranks alone. `squares` are Adagrad's
+    sums, written where a later training may begin from them (`models.learned_file` reads them).
     """
 
     manifest: Manifest
@@ -131,6 +138,7 @@ class BundleContent:
     metrics: dict[str, Any]
     checks: list[Check]
     fusion: Fusion | None = None
+    squares: Mapping[str, Tensor] | None = None
 
     @property
     def ranker(self) -> Ranker:
@@ -154,6 +162,7 @@ def new_manifest(origin: Origin, item_ids: Sequence[str], content_sha256: str) -
         items_sha256=item_map_sha256(item_ids),
         marts={mart: one.sha256 for mart, one in made_of.marts.items()} if made_of else {},
         raw=made_of.raw_objects if made_of else None,
+        ancestors=origin.ancestors,
     )
 
 
@@ -180,6 +189,9 @@ def write_bundle(content: BundleContent, folder: Path) -> None:
         content.model.config.save(partial / "config.json")
         if content.fusion is not None:
             write_fusion(content.fusion, partial)
+        if content.squares is not None:
+            squares = {name: tensor.contiguous() for name, tensor in content.squares.items()}
+            save_file(squares, partial / SQUARES)
         pq.write_table(items_table(content.items), partial / "items.parquet", compression="zstd")
         pq.write_table(
             fallbacks_table(content.fallbacks), partial / "fallbacks.parquet", compression="zstd"
@@ -305,7 +317,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    optional = (*FUSION_FILES, *REPORT_FILES)
+    optional = (*FUSION_FILES, SQUARES, *REPORT_FILES)
     present = [name for name in optional if (folder / name).exists()]
     files = {name: _sha256(folder / name) for name in (*FILES, *present)}
     _write_json(folder / MANIFEST, replace(manifest, files=files))

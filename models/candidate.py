@@ -3,12 +3,10 @@
 The content of metrics.json is described in docs/gate.md.
 """
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from models.bundle import (
     write_bundle,
     write_checks,
 )
-from models.checkpoint import Checkpoint
 from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
 from models.dataset import (
@@ -42,18 +39,19 @@ from models.fusion_file import GRU4REC
 from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
+from models.learner import Learner
 from models.recipe import VMIS, Weighting, parts_of, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
-from models.training import EpochReport, Trained, train
+from models.training import EpochReport, Trained
+from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
 
 __all__ = ["Candidate", "NotEnoughData", "build_candidate"]
 
-_log = logging.getLogger(__name__)
 _MIN_TRAIN_SESSIONS = 20
 _N_GOLDEN = 8
 
@@ -107,38 +105,41 @@ def build_candidate(
     snapshot: Snapshot | None = None,
     champion: SessionScorer | None = None,
     checkpoints: Path | None = None,
+    begin: Learned | str = "there is no model to begin from",
+    sessions: pa.Table | None = None,
 ) -> Candidate:
     """Train on the marts `training_steps`, `items` and `popularity`; write `folder/<version>`.
 
     Figures come from a model that never saw the hold-out; what is written was trained on all of it
     where `training.refit`. `snapshot` is that of the marts. `champion`, the model that serves, is
     compared on sessions that it never saw. In the folder `checkpoints` a training that was killed
-    is found again and goes on. Raises NotEnoughData and TrainingDiverged.
+    is found again and goes on. `begin` is what networks begin from where
+    `training.warm_start_epochs`, or why there is nothing; the mart `sessions` tells the report of
+    devices. Raises NotEnoughData and TrainingDiverged.
     """
     clock = _Clock()
-    all_steps = Steps.from_mart(steps)
+    all_steps = Steps.from_mart(steps, training.signal_weights)
     split = _split(all_steps, training)
 
-    def learn(stage: str, sessions: Sessions) -> Trained:
-        checkpoint = _checkpoint(checkpoints, stage, training)
-        return _train(sessions, config, training, progress, checkpoint)
-
-    weighting = None
-    if training.fusion:
-        weighting = _weighting(split, training, partial(learn, "weigh"))
+    learn = Learner(config, training, checkpoints, progress, begin)
+    weighting = _weighting(split, training, learn) if training.fusion else None
     clock.lap("weigh")
-    made = _made(split.train, weighting, partial(learn, "holdout"))
+    trained = learn("holdout", split.train, split.catalogue, split.cut_at)
+    made = _made(trained, split.train, weighting)
     clock.lap("train")
     details, ranks = _evaluated(split, made, weighting, training, champion)
     clock.lap("judge")
-    evaluation = appraise_split(_reported(split, made), split, steps, items, seed=training.seed)
+    evaluation = appraise_split(
+        _reported(split, made), split, steps, items, sessions=sessions, seed=training.seed
+    )
     details["summary"] = summary_of(evaluation)
     clock.lap("appraise")
     used, catalogue = split.train_steps, split.catalogue
     if training.refit:
         used = _everything(all_steps, training)
         catalogue = used.catalogue()
-        made = _made(used.sessions(catalogue), weighting, partial(learn, "refit"))
+        everything = used.sessions(catalogue)
+        made = _made(learn("refit", everything, catalogue), everything, weighting)
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
@@ -146,10 +147,13 @@ def build_candidate(
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
         "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
-        "seconds": clock.laps, **asdict(made.trained.log),
+        "seconds": clock.laps, "resumed": learn.resumed,
+        "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
-    origin = Origin(snapshot_id, training.seed, parent, snapshot)
+    origin = Origin(snapshot_id, training.seed, parent, snapshot, learn.ancestors)
     content = _content(made, catalogue.item_ids, items, popularity, details, origin)
+    if training.warm_start_epochs:
+        content = replace(content, squares=made.trained.squares)
     written = folder / content.manifest.version
     write_bundle(content, written)
     evidence = Evidence(
@@ -196,35 +200,11 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
     return split
 
 
-def _train(
-    sessions: Sessions, config: GRU4RecConfig, training: TrainingSettings,
-    progress: Callable[[EpochReport], None] | None, checkpoint: Checkpoint | None,
-) -> Trained:  # fmt: skip
-    trained = train(
-        sessions, config, device=training.device, seed=training.seed, threads=training.threads,
-        progress=progress, checkpoint=checkpoint,
-    )  # fmt: skip
-    _log.info(
-        "trained sessions=%d items=%d loss=%.4f events_per_second=%.0f seconds=%.1f device=%s",
-        len(sessions), sessions.n_items, trained.log.losses[-1], trained.log.events_per_second,
-        trained.log.train_seconds, trained.log.device,
-    )  # fmt: skip
-    return trained
-
-
-def _checkpoint(folder: Path | None, name: str, training: TrainingSettings) -> Checkpoint | None:
-    if folder is None or not training.checkpoint_seconds:
-        return None
-    return Checkpoint(folder / f"{name}.safetensors", training.checkpoint_seconds)
-
-
-def _weighting(
-    split: Split, training: TrainingSettings, learn: Callable[[Sessions], Trained]
-) -> Weighting:
+def _weighting(split: Split, training: TrainingSettings, learn: Learner) -> Weighting:
     """Weights by the latest sessions that are trained on, the hold-out unseen."""
 
-    def network(sessions: Sessions) -> GRU4Rec:
-        return learn(sessions).model
+    def network(part: Split) -> GRU4Rec:
+        return learn("weigh", part.train, part.catalogue, part.cut_at).model
 
     return weighted(
         split.train_steps, network, min_item_support=training.min_item_support,
@@ -232,10 +212,7 @@ def _weighting(
     )  # fmt: skip
 
 
-def _made(
-    sessions: Sessions, weighting: Weighting | None, learn: Callable[[Sessions], Trained]
-) -> _Made:
-    trained = learn(sessions)
+def _made(trained: Trained, sessions: Sessions, weighting: Weighting | None) -> _Made:
     if weighting is None:
         return _Made(trained.model, trained, sessions)
     fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)

@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
-    "blocks", "cells", "config", "dataset", "dropout", "fused", "graphed", "gru4rec", "layers",
-    "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_step", "graphed", "gru4rec",
+    "layers", "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
+    "warm_start",
 )  # fmt: skip
 
 
@@ -99,10 +100,13 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
     data = sha256(f"{sessions.n_items}\n".encode())
     data.update(sessions.offsets.tobytes())
     data.update(sessions.item_idx.tobytes())
+    if sessions.weight is not None:
+        data.update(sessions.weight.tobytes())
     return {
         "data": data.hexdigest(),
         "hyperparameters": json.dumps(dataclasses.asdict(trainer.config)),
         "seed": str(seed),
+        "start": trainer.start.digest() if trainer.start else "cold",
         "device": trainer.step.device.type,
         "threads": str(torch.get_num_threads()),
         "passes": "compiled" if trainer.step.fused else "pytorch",
@@ -116,6 +120,6 @@ def _code_version() -> str:
     digest = sha256(torch.__version__.encode())
     for name in _CODE:
         for source in sorted(Path(__file__).parent.glob(f"{name}.*")):
-            if source.suffix in (".py", ".cpp"):
+            if source.suffix in (".py", ".cpp", ".h"):
                 digest.update(source.read_bytes())
     return digest.hexdigest()

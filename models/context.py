@@ -11,8 +11,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.dataset import Catalogue, Ints, Sessions, Steps
+from warehouse.contracts import DEVICES
 
 _NEW_DAYS = 7
 _MOST_CATEGORIES = 10
@@ -51,13 +53,14 @@ def context_of(
     first_seen_us: Ints,
     *,
     table: pa.Table | None = None,
+    sessions: pa.Table | None = None,
     categories: Sequence[str | None] | None = None,
     prices: Sequence[float | None] | None = None,
 ) -> Context:
     """The context of the predictions of `held_out`, made by `steps.sessions(catalogue)`.
 
     `first_seen_us`, `categories` and `prices` are by `item_idx`; `table` is the mart that `steps`
-    was read from, for what its rows say of each step.
+    was read from, for what its rows say of each step, `sessions` the mart of that name.
     """
     rows = steps.session_rows()
     target = target_rows(held_out)
@@ -72,7 +75,12 @@ def context_of(
         "age of the item": _ages(first_seen_us[item], time_us),
         "hour of the day (UTC)": _hours(time_us),
     }
-    absent = {"device": "the marts keep no user agent"}
+    absent: dict[str, str] = {}
+    devices = _devices(table, sessions, steps.row[rows][target])
+    if devices is None:
+        absent["device"] = "the sessions do not say"
+    else:
+        columns["device"] = devices
     if categories is not None and any(categories):
         columns["category"] = _categories(categories, item)
     else:
@@ -156,6 +164,19 @@ def _prices(prices: Sequence[float | None], item: Ints) -> Column:
     labels = [f"to {shown[0]}"]
     labels += [f"{low}–{high}" for low, high in pairwise(shown)]
     return Column(code[item].astype(np.int64), [*labels, f"above {shown[-1]}", "no price"])
+
+
+def _devices(table: pa.Table | None, sessions: pa.Table | None, rows: Ints) -> Column | None:
+    """The device of each target's session; None where no session of them has any recorded."""
+    if table is None or sessions is None:
+        return None
+    of_target = table["session_id"].take(pa.array(rows))
+    at = pc.index_in(of_target, value_set=sessions["session_id"].combine_chunks())
+    names = sessions["device"].take(at)
+    if names.null_count == len(names):
+        return None
+    codes = pc.index_in(names.fill_null(DEVICES[-1]), value_set=pa.array(DEVICES))
+    return Column(codes.to_numpy().astype(np.int64), list(DEVICES))
 
 
 def _outcomes(table: pa.Table | None, rows: Ints) -> Column | None:

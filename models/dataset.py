@@ -6,7 +6,7 @@ define). Filters follow the usual protocol, run until nothing changes, since rem
 bring two equal neighbours together and removing a session can take an item below its support.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.signals import Weights, step_weights
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.snapshot import SchemaMismatch
 
@@ -24,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 SPLIT_FILE_COLUMNS = ("SessionId", "ItemId", "Time")
+SPLIT_FILE_OUTCOME = "Outcome"  # which a file may have too
 _US_PER_DAY = 86_400_000_000
 
 
@@ -50,12 +52,14 @@ class Sessions:
     """Sessions one after the other, in the order in which training visits them.
 
     `item_idx` is (n_steps,), int32, each in 0..n_items-1; session s is
-    `item_idx[offsets[s]:offsets[s + 1]]`, `offsets` is (n_sessions + 1,), int64.
+    `item_idx[offsets[s]:offsets[s + 1]]`, `offsets` is (n_sessions + 1,), int64. `weight`
+    (n_steps,) is that of a step's loss as a target, None where all count alike.
     """
 
     item_idx: npt.NDArray[np.int32]
     offsets: Ints
     n_items: int
+    weight: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -74,6 +78,14 @@ class Sessions:
         """Pairs of an item and the next one: every step but the first of its session."""
         return int(np.maximum(self.lengths - 1, 0).sum())
 
+    def total_weight(self) -> float:
+        """Sum of the predictions' weights; without any, how many predictions there are."""
+        if self.weight is None:
+            return float(self.n_predictions)
+        is_first = np.zeros(self.n_steps, dtype=np.bool_)
+        is_first[self.offsets[:-1][self.lengths > 0]] = True
+        return float(self.weight[~is_first].sum(dtype=np.float64))
+
     def support(self) -> Ints:
         """How many steps each item has, (n_items,)."""
         return np.bincount(self.item_idx, minlength=self.n_items).astype(np.int64)
@@ -81,7 +93,8 @@ class Sessions:
     def latest(self, n_sessions: int) -> "Sessions":
         """The last `n_sessions` of them."""
         offsets = self.offsets[len(self) - n_sessions :]
-        return Sessions(self.item_idx[offsets[0] :], offsets - offsets[0], self.n_items)
+        weight = None if self.weight is None else self.weight[offsets[0] :]
+        return Sessions(self.item_idx[offsets[0] :], offsets - offsets[0], self.n_items, weight)
 
     @classmethod
     def from_lists(cls, sessions: Sequence[Sequence[int]], n_items: int) -> "Sessions":
@@ -96,9 +109,9 @@ class Sessions:
 class Steps:
     """Steps as read, ordered by session, then time, then their order in the source.
 
-    `session`, `item`, `time_us` (UTC microseconds since 1970) and `row` (of the table read) are
-    (n_steps,); `item` points into `item_ids`, which stand in order of first appearance in the
-    source.
+    `session`, `item`, `time_us` (UTC microseconds since 1970), `row` (of the table read) and
+    `weight` (None: all alike) are (n_steps,); `item` points into `item_ids`, which stand in order
+    of first appearance in the source.
     """
 
     session: Ints
@@ -106,13 +119,19 @@ class Steps:
     time_us: Ints
     row: Ints
     item_ids: tuple[str, ...]
+    weight: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.session)
 
     @classmethod
-    def from_mart(cls, table: pa.Table) -> "Steps":
-        """Steps of the mart `training_steps`. Raises SchemaMismatch on other columns."""
+    def from_mart(
+        cls, table: pa.Table, signal_weights: Mapping[str, float] | None = None
+    ) -> "Steps":
+        """Steps of the mart `training_steps`, weighted by outcome where weights are given.
+
+        Raises SchemaMismatch on other columns.
+        """
         expected = MART_SCHEMAS["training_steps"]
         if table.schema.names != expected.names:
             raise SchemaMismatch(
@@ -120,14 +139,18 @@ class Steps:
             )
         by = [("session_id", "ascending"), ("occurred_at", "ascending"), ("step", "ascending")]
         order = pc.sort_indices(table, sort_keys=by)
-        table = table.take(order)
-        steps = _encoded(table["session_id"], table["item_id"], table["occurred_at"], "us")
-        return replace(steps, row=order.to_numpy().astype(np.int64)[steps.row])
+        taken = table.take(order)
+        steps = _encoded(taken["session_id"], taken["item_id"], taken["occurred_at"], "us")
+        steps = replace(steps, row=order.to_numpy().astype(np.int64)[steps.row])
+        return steps._weighted(table["outcome"], signal_weights) if signal_weights else steps
 
     @classmethod
-    def from_split_file(cls, path: Path) -> "Steps":
+    def from_split_file(
+        cls, path: Path, signal_weights: Mapping[str, float] | None = None
+    ) -> "Steps":
         """Steps of a Parquet file with SessionId, ItemId and Time in milliseconds.
 
+        Weights that differ need the column Outcome, which names one of them in each row.
         Raises FileNotFoundError, and SchemaMismatch on a file with other contents.
         """
         if not path.is_file():
@@ -141,15 +164,27 @@ class Steps:
             raise SchemaMismatch(
                 f"{path} needs columns {list(SPLIT_FILE_COLUMNS)}, it lacks: {missing}"
             )
-        table = table.select(SPLIT_FILE_COLUMNS)
-        if any(column.null_count for column in table.columns):
+        if any(table[name].null_count for name in SPLIT_FILE_COLUMNS):
             raise SchemaMismatch(f"SessionId, ItemId and Time may not be null: {path}")
         if not pa.types.is_integer(table.schema.field("Time").type):
             raise SchemaMismatch(
                 f"Time should be integer milliseconds since 1970, it is "
                 f"{table.schema.field('Time').type}: {path}"
             )
-        return _encoded(table["SessionId"], table["ItemId"], table["Time"], "ms")
+        steps = _encoded(table["SessionId"], table["ItemId"], table["Time"], "ms")
+        if signal_weights is None or len(set(signal_weights.values())) == 1:
+            return steps
+        if SPLIT_FILE_OUTCOME not in table.schema.names:
+            raise SchemaMismatch(
+                "weights by signal need the column Outcome (view_item, add_to_cart, purchase), add "
+                f"it or give SHALLOP_TRAINING__VIEW_WEIGHT and its like the same value: {path}"
+            )
+        return steps._weighted(table[SPLIT_FILE_OUTCOME], signal_weights)
+
+    def _weighted(self, outcomes: pa.ChunkedArray, signal_weights: Mapping[str, float]) -> "Steps":
+        """With weights by the `outcomes` of the rows of the table read."""
+        weight = step_weights(outcomes, signal_weights)
+        return self if weight is None else replace(self, weight=weight[self.row])
 
     @property
     def until(self) -> datetime:
@@ -166,7 +201,7 @@ class Steps:
         """The rows where `mask` is true."""
         return replace(
             self, session=self.session[mask], item=self.item[mask], time_us=self.time_us[mask],
-            row=self.row[mask],
+            row=self.row[mask], weight=None if self.weight is None else self.weight[mask],
         )  # fmt: skip
 
     def collapsed(self) -> "Steps":
@@ -203,8 +238,9 @@ class Steps:
         order = self._oldest_first()
         lengths = np.bincount(self.starts()[1], minlength=len(order))
         offsets = np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int64)
-        item_idx = codes[self.item[self.session_rows()]].astype(np.int32)
-        return Sessions(item_idx, offsets, len(catalogue))
+        rows = self.session_rows()
+        weight = None if self.weight is None else self.weight[rows]
+        return Sessions(codes[self.item[rows]].astype(np.int32), offsets, len(catalogue), weight)
 
     def session_rows(self) -> Ints:
         """The row here of each step of `sessions`, (n_steps,)."""

@@ -21,10 +21,15 @@ class BundleErasure(msgspec.Struct, frozen=True):
 
 
 class _Made(msgspec.Struct):
-    """What a manifest says of a bundle's origin (`models.bundle.Manifest`, which loads torch)."""
+    """What a manifest says of a bundle's origin (`models.bundle.Manifest`, which loads torch).
+
+    `ancestors` are the bundles that its training began from: what these learned is in it too.
+    """
 
     created_at: datetime
     snapshot_id: str
+    version: str = ""
+    ancestors: "list[_Made]" = []
 
 
 _decode = msgspec.json.Decoder(list[BundleErasure]).decode
@@ -59,6 +64,22 @@ def mark(
     return marked
 
 
+def inherit(store: ObjectStore, name: str, version: str) -> list[BundleErasure]:
+    """Mark a bundle with the erasures of those that its training began from; which these are.
+
+    An erasure marks what it finds: one that ran while the bundle was in the making did not find it.
+    """
+    manifest = store.get(layout.bundle_key(name, version, "manifest.json"))
+    found = {
+        erasure.erasure_id: erasure
+        for one in msgspec.json.decode(manifest, type=_Made).ancestors
+        for erasure in erasures_of(store, name, one.version)
+    }
+    for erasure in found.values():
+        _mark(store, erasure, name, version)
+    return list(found.values())
+
+
 def _is_of(
     store: ObjectStore,
     key: str,
@@ -70,8 +91,10 @@ def _is_of(
         made = msgspec.json.decode(store.get(key), type=_Made)
     except msgspec.DecodeError:  # damaged: nobody knows what it is of
         return True
-    return made.snapshot_id in snapshot_ids or (
-        made.snapshot_id not in kept_ids and since is not None and made.created_at >= since
+    return any(
+        one.snapshot_id in snapshot_ids
+        or (one.snapshot_id not in kept_ids and since is not None and one.created_at >= since)
+        for one in (made, *made.ancestors)
     )
 
 

@@ -19,11 +19,17 @@ _EXAMPLE_ITEMS = 6
 
 
 def appraise_split(
-    rankers: Mapping[str, Ranker], split: Split, steps: pa.Table, items: pa.Table, *, seed: int = 42
+    rankers: Mapping[str, Ranker],
+    split: Split,
+    steps: pa.Table,
+    items: pa.Table,
+    *,
+    sessions: pa.Table | None = None,
+    seed: int = 42,
 ) -> dict[str, Any]:
     """Figures of rankers trained on `split.train`, by its hold-out; the first one is the model.
 
-    `steps` and `items` are the marts; `split` was made of the former.
+    `steps`, `items` and, for the devices, `sessions` are the marts; `split` was made of the first.
     """
     item_ids = split.catalogue.item_ids
     known = {
@@ -33,7 +39,7 @@ def appraise_split(
     prices = [known.get(item_id, {}).get("price") for item_id in item_ids]
     context = context_of(
         split.train, split.holdout, split.holdout_steps,
-        first_seen(Steps.from_mart(steps), split.catalogue), table=steps,
+        first_seen(Steps.from_mart(steps), split.catalogue), table=steps, sessions=sessions,
         categories=categories, prices=prices,
     )  # fmt: skip
     held_out = HeldOut(split.train, split.holdout, context, _codes(categories), split.n_unseen)

@@ -1,8 +1,9 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
-PyTorch makes a pass over memory for each operation; `fused.cpp` makes one for a whole loss and its
-gradient and one for a whole optimiser step. It is compiled once per version of it and kept under
-the user's cache folder. Without a C++ compiler training takes the same steps in PyTorch.
+PyTorch makes a pass over memory for each operation; `fused.h` makes one for a whole loss and its
+gradient and one for a whole optimiser step, and `fused_step.h` makes a step of them. They are
+compiled once per version and kept under the user's cache folder. Without a C++ compiler training
+takes the same steps in PyTorch.
 """
 
 import ctypes
@@ -23,38 +24,42 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("fused.cpp")
+_SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("fused*.h")))
 _COMPILERS = ("c++", "g++", "clang++")
-_FLAGS = (
+_FLAGS: tuple[str, ...] = (
     "-O3", "-march=native", "-std=c++17", "-fopenmp-simd", "-fno-math-errno",
     "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared",
 )  # fmt: skip
+if platform.machine() in ("x86_64", "AMD64"):  # the default there is half of what AVX-512 has
+    _FLAGS += ("-mprefer-vector-width=512",)
 _TYPES = {torch.float32: "float32", torch.float64: "float64"}
 _POINTER, _INT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS: dict[str, list[Any]] = {
     "bpr_max": [_POINTER] * 4 + [_INT] * 2 + [_REAL] * 3 + [_POINTER] * 3,
     "cross_entropy": [_POINTER] * 5 + [_INT] * 2 + [_REAL] + [_POINTER] * 2,
-    "gru_forward": [_POINTER] * 6 + [_INT] * 2 + [_POINTER],
-    "gru_backward": [_POINTER] * 5 + [_INT] * 2,
     "gather": [_POINTER] * 2 + [_INT] * 2 + [_POINTER],
     "adagrad": [_POINTER] * 5 + [_INT] * 2 + [_REAL] * 2,
+    "step": [_POINTER] * 6,
+    "step_room": [_POINTER] * 2,
 }
+_RESULTS = {"step_room": _INT}
 
 
 class Fused:
     """The compiled passes, for dense CPU tensors of one `dtype`."""
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
-        def function(name: str) -> Callable[..., None]:
-            found = library[f"{name}_{_TYPES[dtype]}"]
-            found.argtypes, found.restype = _ARGUMENTS[name], None
-            return found
+        self._library, self._type = library, _TYPES[dtype]
+        self._bpr_max = self.function("bpr_max")
+        self._cross_entropy = self.function("cross_entropy")
+        self._gather = self.function("gather")
+        self._adagrad = self.function("adagrad")
 
-        self._bpr_max = function("bpr_max")
-        self._cross_entropy = function("cross_entropy")
-        self._gru_forward = function("gru_forward")
-        self._gru_backward = function("gru_backward")
-        self._gather = function("gather")
-        self._adagrad = function("adagrad")
+    def function(self, name: str) -> Callable[..., Any]:
+        """The function `name` of the library, for this type."""
+        found = self._library[f"{name}_{self._type}"]
+        found.argtypes, found.restype = _ARGUMENTS[name], _RESULTS.get(name)
+        return found
 
     def bpr_max(
         self, scores: Tensor, bias: Tensor, target: Tensor, count: Tensor, elu: float,
@@ -71,43 +76,18 @@ class Fused:
         return loss, d_bias
 
     def cross_entropy(
-        self, scores: Tensor, bias: Tensor, target: Tensor, log_weight: Tensor,
-        target_log_weight: Tensor, scale: float,
+        self, scores: Tensor, bias: Tensor, target: Tensor, weight: Tensor,
+        target_weight: Tensor, scale: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """`losses.cross_entropy` of `scores + bias`, as `bpr_max` does it."""
+        """`losses.cross_entropy` of `scores + bias`, as `bpr_max` does it; no log of weights."""
         n_rows, n_columns = scores.shape
         loss, d_bias = scores.new_empty(n_rows), torch.empty_like(bias)
         self._cross_entropy(
-            scores.data_ptr(), bias.data_ptr(), target.data_ptr(), log_weight.data_ptr(),
-            target_log_weight.data_ptr(), n_rows, n_columns, scale, loss.data_ptr(),
+            scores.data_ptr(), bias.data_ptr(), target.data_ptr(), weight.data_ptr(),
+            target_weight.data_ptr(), n_rows, n_columns, scale, loss.data_ptr(),
             d_bias.data_ptr(),
         )  # fmt: skip
         return loss, d_bias
-
-    def gru_forward(
-        self, x_gates: Tensor, h_gates: Tensor, bias_ih: Tensor, bias_hh: Tensor, hidden: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:  # fmt: skip
-        """`cells.reset_after` from gates without biases, and dropout: the state after, (B, H).
-
-        The gates (B, 3H) are used up; they are then what `gru_backward` needs.
-        """
-        after = torch.empty_like(hidden)
-        self._gru_forward(
-            x_gates.data_ptr(), h_gates.data_ptr(), bias_ih.data_ptr(), bias_hh.data_ptr(),
-            hidden.data_ptr(), _pointer(mask), *hidden.shape, after.data_ptr(),
-        )  # fmt: skip
-        return after
-
-    def gru_backward(
-        self, d_after: Tensor, x_gates: Tensor, h_gates: Tensor, hidden: Tensor,
-        mask: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Gates as `gru_forward` left them become the gradients with respect to them."""
-        self._gru_backward(
-            d_after.data_ptr(), x_gates.data_ptr(), h_gates.data_ptr(), hidden.data_ptr(),
-            _pointer(mask), *hidden.shape,
-        )  # fmt: skip
 
     def gather(self, table: Tensor, rows: Tensor, out: Tensor) -> None:
         """`out` (R, C) becomes the `rows` (R,) of `table`."""
@@ -155,7 +135,15 @@ def _library() -> ctypes.CDLL | None:
 
 def _compiled(compiler: str, folder: Path) -> Path:
     """The library in `folder`, compiled unless this source was for this processor."""
-    key = "\n".join([_SOURCE.read_text(), *_FLAGS, compiler, platform.machine(), _processor()])
+    key = "\n".join(
+        [
+            *(source.read_text() for source in _SOURCES),
+            *_FLAGS,
+            compiler,
+            platform.machine(),
+            _processor(),
+        ]
+    )
     library = folder / f"fused-{sha256(key.encode()).hexdigest()[:16]}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

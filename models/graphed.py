@@ -26,7 +26,10 @@ _WARM_UP_STEPS = 3  # eager, as CUDA wants it before a capture
 class GraphedSteps:
     """Runs blocks of steps that have all `n_lanes` lanes."""
 
-    def __init__(self, step: TrainingStep, n_lanes: int, n_sample: int, dropout: Dropout) -> None:
+    def __init__(
+        self, step: TrainingStep, n_lanes: int, n_sample: int, dropout: Dropout,
+        *, is_weighted: bool = False,
+    ) -> None:  # fmt: skip
         self._step, self._dropout = step, dropout
         self._spare = step.model.n_items - 1
         self._width = n_lanes + n_sample
@@ -41,7 +44,7 @@ class GraphedSteps:
             rows=of(n_rows), n_scored=self._width, count=of(self._width, kind=dtype),
             target_count=of(self._width, kind=dtype), target=of(n_lanes), target_idx=of(n_lanes),
             input_rows=of(n_rows if self._is_shared else n_lanes), input=of(n_lanes),
-            covers_all=False,
+            covers_all=False, weight=of(n_lanes, kind=dtype) if is_weighted else None,
         )  # fmt: skip
         self._keep = of(n_lanes, 1, kind=dtype)
         self._at = torch.zeros(1, dtype=torch.int64, device=device)
@@ -85,7 +88,7 @@ class GraphedSteps:
             target_count=now(block.target_count), target=now(block.target),
             target_idx=now(block.target_idx),
             input_rows=rows if self._is_shared else now(block.input_rows), input=now(block.input),
-            covers_all=False,
+            covers_all=False, weight=None if block.weight is None else now(block.weight),
         )  # fmt: skip
         keep = now(self._keep)
         loss, after = self._step(plan, [state * keep for state in self._hidden])
@@ -98,6 +101,7 @@ class GraphedSteps:
         """Plans of varying width into the tensors of fixed width, by one copy for each."""
         names = ["count", "target_count", "target", "target_idx", "input", "rows"]
         names += [] if self._is_shared else ["input_rows"]
+        names += [] if self._block.weight is None else ["weight"]
         filled = {
             name: torch.full(
                 (len(plans), *getattr(self._block, name).shape[1:]),
@@ -114,6 +118,8 @@ class GraphedSteps:
             filled["target_count"][at, :n_scored] = plan.target_count
             filled["target"][at] = plan.target
             filled["target_idx"][at] = plan.target_idx
+            if plan.weight is not None:
+                filled["weight"][at] = plan.weight
             if self._is_shared:  # inputs that are not scored stand behind the widest scores
                 moved = plan.input + (self._width - n_scored)
                 filled["input"][at] = torch.where(plan.input < n_scored, plan.input, moved)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
+_BUCKETS_PER_ITEM = 2
+_WALKED = 8  # items beyond a bucket's first before the rest is searched
 
 
 class NegativeSampler:
@@ -22,6 +24,11 @@ class NegativeSampler:
         cumulative = np.cumsum(support.astype(np.float64) ** alpha)
         self._cumulative = cumulative / cumulative[-1]
         self._cumulative[-1] = 1.0
+        # A power of two, so that a number times it is exact.
+        n_buckets = 1 << (_BUCKETS_PER_ITEM * len(support) - 1).bit_length()
+        self._bucket_start = np.searchsorted(
+            self._cumulative, np.arange(n_buckets) / n_buckets, side="right"
+        )
         self._n_sample = n_sample
         self._seed = seed
 
@@ -32,11 +39,22 @@ class NegativeSampler:
         """
         key = (*self._seed.spawn_key, epoch, block)
         seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
-        uniform = np.random.default_rng(seed).random((n_steps, self._n_sample))
-        # Ascending queries walk the table in order, several times faster than random ones; the
-        # order within a step means nothing.
-        uniform.sort(axis=1)
-        return np.searchsorted(self._cumulative, uniform, side="right")
+        return self._items(np.random.default_rng(seed).random((n_steps, self._n_sample)))
+
+    def _items(self, uniform: Floats) -> npt.NDArray[np.int64]:
+        """np.searchsorted(cumulative, uniform, side="right"), several times as fast.
+
+        The place of a number's bucket is at most a few items below its own: a bucket is shorter
+        than most items' share (Chen & Asau, 1974).
+        """
+        found = self._bucket_start[(uniform * len(self._bucket_start)).astype(np.int64)]
+        low = np.flatnonzero(self._cumulative[found] <= uniform)
+        items, numbers = found.reshape(-1), uniform.reshape(-1)
+        for _ in range(_WALKED):
+            items[low] += 1
+            low = low[self._cumulative[items[low]] <= numbers[low]]
+        items[low] = np.searchsorted(self._cumulative, numbers[low], side="right")
+        return found
 
 
 def column_weights(

@@ -3,17 +3,30 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
 from models.checkpoint import Checkpoint
 from models.config import BadConfig, GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Steps
+from models.context import target_rows
+from models.dataset import SPLIT_FILE_OUTCOME, Ints, NotEnoughData, Sessions, Steps
 from models.devices import NoSuchDevice
-from models.evaluation import Ranker, Ranks, figures_of, rank_targets
+from models.evaluation import (
+    Ranker,
+    Ranks,
+    figures_of,
+    mrr_at_k,
+    rank_targets,
+    recall_at_k,
+)
 from models.fusion import Fusion
 from models.intervals import intervals
 from models.recipe import parts_of, weighted
@@ -41,13 +54,15 @@ def evaluate_files(
     threads: int = 1,
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    signal_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Recall and mrr of `model` on the sessions of `test_file`, with the cost of getting there.
 
     Files are Parquet with SessionId, ItemId and Time (ms), used as they are. `n_unseen` counts
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
-    the main figures by a bootstrap over sessions, seeded. A killed training of `gru4rec` goes on
-    from `checkpoint`. Raises EvaluationInputError.
+    the main figures by a bootstrap over sessions, seeded. Where the test file has the column
+    Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
+    from `checkpoint`. `signal_weights` count for GRU4Rec alone. Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -56,7 +71,9 @@ def evaluate_files(
         raise EvaluationInputError(f"a checkpoint belongs to `gru4rec`, the model is: `{model}`")
     try:
         config = GRU4RecConfig.load(config_file) if config_file else GRU4RecConfig()
-        sessions, test, n_unseen = _read(train_file, test_file)
+        is_weighted = model in ("gru4rec", "fusion")
+        steps = Steps.from_split_file(train_file, signal_weights if is_weighted else None)
+        sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
             train, config=config, device=device, seed=seed, threads=threads, progress=progress,
             checkpoint=checkpoint,
@@ -65,7 +82,7 @@ def evaluate_files(
         if model == "sasrec":
             ranker, log = _sasrec(sessions, device, seed, threads)
         else:
-            ranker, log = _ranker(model, sessions, train_file, learn)
+            ranker, log = _ranker(model, sessions, steps, learn)
         seconds = time.perf_counter() - started
         ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
@@ -77,6 +94,7 @@ def evaluate_files(
         "test_file": str(test_file),
         **figures_of(ranks),
         "intervals": _intervals(ranks, test, seed),
+        "by_outcome": _by_outcome(ranks, test_file, rows),
         "n_unseen": n_unseen,
         "n_items": sessions.n_items,
         "n_train_sessions": len(sessions),
@@ -89,26 +107,27 @@ def evaluate_files(
     }
 
 
-def _read(train_file: Path, test_file: Path) -> tuple[Sessions, Sessions, int]:
-    steps, test_steps = Steps.from_split_file(train_file), Steps.from_split_file(test_file)
+def _read(steps: Steps, test_file: Path) -> tuple[Sessions, Sessions, Ints, int]:
+    """Sessions to train on and to judge by, the latter's targets as rows of their file, and how
+    many steps training does not know.
+    """
     catalogue = steps.catalogue()
-    known, n_unseen = test_steps.known_to(catalogue)
+    known, n_unseen = Steps.from_split_file(test_file).known_to(catalogue)
     sessions, test = steps.sessions(catalogue), known.sessions(catalogue)
     if not test.n_predictions:
         raise NotEnoughData(f"no session with two steps of trained items in: {test_file}")
-    return sessions, test, n_unseen
+    return sessions, test, known.row[known.session_rows()][target_rows(test)], n_unseen
 
 
 def _ranker(
-    model: str, sessions: Sessions, train_file: Path, learn: Callable[[Sessions], Trained]
+    model: str, sessions: Sessions, steps: Steps, learn: Callable[[Sessions], Trained]
 ) -> tuple[Ranker, dict[str, Any]]:
-    """The model trained on `sessions`, those of `train_file`, and what to report of it."""
+    """The model trained on `sessions`, those of `steps`, and what to report of it."""
     if model in RIVALS:
         return RIVALS[model](sessions), {}
     weighting = None
     if model == "fusion":
-        steps = Steps.from_split_file(train_file)
-        weighting = weighted(steps, lambda before: learn(before).model)
+        weighting = weighted(steps, lambda part: learn(part.train).model)
     trained = learn(sessions)
     log = {
         "events_per_second": trained.log.events_per_second,
@@ -132,6 +151,22 @@ def _sasrec(
         progress=lambda _, loss: losses.append(loss),
     )  # fmt: skip
     return model, {"losses": losses, "config": asdict(model.config)}
+
+
+def _by_outcome(ranks: Ranks, test_file: Path, rows: Ints) -> dict[str, dict[str, float]]:
+    """Figures of the targets by Outcome, in these `rows` of the file; none without the column."""
+    if SPLIT_FILE_OUTCOME not in pq.read_schema(test_file).names:
+        return {}
+    column = pq.read_table(test_file, columns=[SPLIT_FILE_OUTCOME])[SPLIT_FILE_OUTCOME]
+    outcomes = np.asarray(column.take(pa.array(rows)).to_pylist())
+    figures = {}
+    for outcome in sorted(set(outcomes.tolist())):
+        found = ranks.conservative[torch.from_numpy(outcomes == outcome)]
+        figures[str(outcome)] = {
+            "recall@20": recall_at_k(found, 20), "mrr@20": mrr_at_k(found, 20),
+            "n_predictions": len(found),
+        }  # fmt: skip
+    return figures
 
 
 def _intervals(ranks: Ranks, test: Sessions, seed: int) -> dict[str, tuple[float, float]]:

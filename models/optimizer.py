@@ -7,9 +7,9 @@ they are (Duchi et al. 2011; the heavy ball of Hidasi & Karatzoglou's trainer).
 On a CPU a step is one pass over memory where there is compiled code for it (`models.fused`).
 """
 
-import torch
 from torch import Tensor
 
+from models.buffers import zeros
 from models.fused import Fused
 
 _EPSILON = 1e-6
@@ -28,10 +28,8 @@ class Adagrad:
         self._weights = weights
         self._rate = learning_rate
         self._momentum = momentum
-        self.accumulated = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        self.velocity = (
-            {name: torch.zeros_like(weight) for name, weight in weights.items()} if momentum else {}
-        )
+        self.accumulated = _zeros_like(weights)
+        self.velocity = _zeros_like(weights) if momentum else {}
         self._fused = fused
 
     def step(self, name: str, gradient: Tensor) -> None:
@@ -73,6 +71,10 @@ class Adagrad:
         moved.addcmul_(gradient, accumulated.add(_EPSILON).rsqrt_(), value=-self._rate)
         if velocity is not None:
             weight.add_(velocity)
+
+
+def _zeros_like(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: zeros(w.shape, w.device, w.dtype) for name, w in weights.items()}
 
 
 def _assign(table: Tensor, rows: Tensor, values: Tensor) -> None:

@@ -30,6 +30,7 @@ class StepPlan:
     input_rows: Tensor  # (n_input_rows,) item_idx of the distinct inputs; shared: same as rows
     input: Tensor  # (B,) place of each input in input_rows
     covers_all: bool  # every item is scored: rows are 0..n_items-1
+    weight: Tensor | None = None  # (B,) of each target's loss; None: all count alike
 
 
 def plan_steps(
@@ -41,14 +42,18 @@ def plan_steps(
     is_shared: bool,
     device: torch.device,
     dtype: torch.dtype,
+    weights: npt.NDArray[np.float32] | None = None,
 ) -> list[StepPlan]:
-    """Plans of K steps that all have B live lanes: inputs and targets (K, B), negatives (K, S)."""
+    """Plans of K steps that all have B live lanes: inputs, targets and, where they count
+    differently, their weights (K, B), negatives (K, S).
+    """
     n_steps, n_lanes = inputs.shape
     step_base = np.arange(n_steps, dtype=np.int64)[:, None] * n_items
     target_keys = (targets + step_base).ravel()
     input_keys = (inputs + step_base).ravel()
-    scored, counts = _distinct(np.concatenate([target_keys, (negatives + step_base).ravel()]))
-    scored_bounds = np.searchsorted(scored, np.arange(n_steps + 1) * n_items)
+    scored_items, n_scored, counts = _distinct_by_row(np.concatenate([targets, negatives], axis=1))
+    scored = scored_items + np.repeat(step_base, n_scored)
+    scored_bounds = np.concatenate([[0], np.cumsum(n_scored)])
     target_at = np.searchsorted(scored, target_keys)
     target_counts = np.bincount(target_at, minlength=len(scored))
     lane_step = np.repeat(np.arange(n_steps), n_lanes)
@@ -56,27 +61,28 @@ def plan_steps(
     if is_shared:
         at = np.searchsorted(scored, input_keys)
         is_scored = scored[np.minimum(at, len(scored) - 1)] == input_keys
-        extra, _ = _distinct(input_keys[~is_scored])
+        extra = np.unique(input_keys[~is_scored])
         extra_bounds = np.searchsorted(extra, np.arange(n_steps + 1) * n_items)
         extra_at = np.searchsorted(extra, input_keys)
         input_at = np.where(
             is_scored,
             at - scored_bounds[lane_step],
-            np.diff(scored_bounds)[lane_step] + extra_at - extra_bounds[lane_step],
+            n_scored[lane_step] + extra_at - extra_bounds[lane_step],
         )
     else:
-        extra, _ = _distinct(input_keys)
+        extra = np.unique(input_keys)
         extra_bounds = np.searchsorted(extra, np.arange(n_steps + 1) * n_items)
         input_at = np.searchsorted(extra, input_keys) - extra_bounds[lane_step]
 
     def moved(values: npt.NDArray[np.generic], kind: torch.dtype = torch.int64) -> Tensor:
         return torch.from_numpy(values).to(device=device, dtype=kind, non_blocking=True)
 
-    scored_rows, extra_rows = moved(scored % n_items), moved(extra % n_items)
+    scored_rows, extra_rows = moved(scored_items), moved(extra % n_items)
     count, target_count = moved(counts, dtype), moved(target_counts, dtype)
     target_place = moved(target_at.reshape(n_steps, n_lanes) - scored_bounds[:-1, None])
     input_place = moved(input_at.reshape(n_steps, n_lanes))
     target_idx = moved(np.ascontiguousarray(targets))
+    weight = None if weights is None else moved(np.ascontiguousarray(weights), dtype)
     plans = []
     for step in range(n_steps):
         scored_slice = slice(int(scored_bounds[step]), int(scored_bounds[step + 1]))
@@ -96,13 +102,17 @@ def plan_steps(
                 input_rows=other,
                 input=input_place[step],
                 covers_all=scored_slice.stop - scored_slice.start == n_items,
+                weight=None if weight is None else weight[step],
             )
         )
     return plans
 
 
-def _distinct(keys: Ints) -> tuple[Ints, Ints]:
-    """Distinct values, ascending, and how often each occurs."""
-    keys = np.sort(keys)
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else keys
-    return keys[first], np.diff(np.append(first, len(keys)))
+def _distinct_by_row(items: npt.NDArray[np.integer]) -> tuple[Ints, Ints, Ints]:
+    """Distinct values of each row, ascending, row by row; how many a row has; their counts."""
+    ordered = np.sort(items.astype(np.int32), axis=1)
+    is_first = np.ones(ordered.shape, np.bool_)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=is_first[:, 1:])
+    first = np.flatnonzero(is_first)
+    counts = np.diff(np.append(first, ordered.size))
+    return ordered.ravel()[first].astype(np.int64), is_first.sum(axis=1), counts

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.dataset import NotEnoughData, Sessions, Steps, temporal_split
+from models.dataset import NotEnoughData, Sessions, Split, Steps, temporal_split
 from models.fusion import Parts, Weights, choose_weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
@@ -43,13 +43,16 @@ def parts_of(model: GRU4Rec, sessions: Sessions) -> Parts:
 
 def weighted(
     steps: Steps,
-    learn: Callable[[Sessions], GRU4Rec],
+    learn: Callable[[Split], GRU4Rec],
     *,
     min_item_support: int = 5,
     min_session_steps: int = 2,
     min_predictions: int = 1,
 ) -> Weighting:
-    """The weights by the latest sessions of `steps`, with parts trained on those before."""
+    """The weights by the latest sessions of `steps`, with parts trained on those before.
+
+    `learn` gives the network that the training part of a split teaches.
+    """
     try:
         split = temporal_split(
             steps, VALIDATION_SHARE, min_item_support=min_item_support,
@@ -60,5 +63,5 @@ def weighted(
     n_predictions = split.holdout.n_predictions
     if n_predictions < min_predictions or not split.train.n_predictions:
         return Weighting(DEFAULT_WEIGHTS, False, n_predictions, None)
-    weights = choose_weights(parts_of(learn(split.train), split.train), split.holdout)
+    weights = choose_weights(parts_of(learn(split), split.train), split.holdout)
     return Weighting(weights, True, n_predictions, split.holdout_until)

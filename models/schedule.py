@@ -19,12 +19,14 @@ class Schedule:
     """One epoch: T steps of B lanes.
 
     `inputs` and `targets` are (T, B), int32, -1 where a lane is closed; `starts` is (T, B), true at
-    the first step of a session. A closed lane never opens again.
+    the first step of a session. A closed lane never opens again. `weights` (T, B) are those of the
+    targets' losses, None where all count alike.
     """
 
     inputs: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
     starts: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -45,7 +47,11 @@ def epoch_schedule(sessions: Sessions, n_lanes: int) -> Schedule:
     inputs[step, lane] = sessions.item_idx[source]
     targets[step, lane] = sessions.item_idx[source + 1]
     starts[begins, lanes] = True
-    return Schedule(inputs, targets, starts)
+    weights = None
+    if sessions.weight is not None:
+        weights = np.zeros(shape, np.float32)
+        weights[step, lane] = sessions.weight[source + 1]
+    return Schedule(inputs, targets, starts, weights)
 
 
 def _placed(

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.buffers import Buffers
 from models.dropout import Dropout
 from models.fused import fused_for
+from models.fused_step import FusedStep, blas_product
 from models.gru4rec import GRU4Rec, Hidden
 from models.layers import TrainingLayer
 from models.losses import bpr_max, cross_entropy
@@ -47,12 +48,21 @@ class TrainingStep:
         self._dropout = dropout
         self._buffers = Buffers(self.device, self.dtype)
         self.layers = [
-            TrainingLayer(model, layer, self.optimizer, self._buffers, self.fused)
+            TrainingLayer(model, layer, self.optimizer, self._buffers)
             for layer in range(len(self.config.layers))
         ]
+        product = blas_product(self.dtype) if self.fused else None
+        self.fused_step = (
+            FusedStep(model, self.optimizer, self._log_support, self.fused, product)
+            if self.fused and product and self.config.embedding != "none"
+            else None
+        )
 
     def __call__(self, plan: StepPlan, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Loss of the step (0-d, left on the device) and the hidden states to carry on."""
+        masks = self._masks(plan.input.shape[0])
+        if self.fused_step:
+            return self.fused_step(plan, hidden, masks)
         weights, n_scored = self.model.weights, plan.n_scored
         is_shared = self.config.embedding == "shared"
         table = weights["output.weight"]
@@ -62,7 +72,6 @@ class TrainingStep:
         input_rows = table if is_shared else self.gathered("input.weight", plan.input_rows)
         inputs = input_rows.index_select(0, plan.input)
 
-        masks = self._masks(inputs.shape[0])
         value = inputs if masks[0] is None else inputs.mul_(masks[0])
         after: Hidden = []
         for layer, before, mask in zip(self.layers, hidden, masks[1:], strict=True):
@@ -73,6 +82,9 @@ class TrainingStep:
         scores = self._buffers("scores", value.shape[0], n_scored)
         torch.mm(value, output.T, out=scores)  # (B, H) @ (H, n_scored)
         loss, d_scores, d_bias = self.loss(scores, bias, plan)
+        if plan.weight is not None:
+            loss = loss.mul_(plan.weight)
+            d_bias = d_scores.mul_(plan.weight[:, None]).sum(0)
         d_rows = self._buffers("d_rows", *(table if is_shared else output).shape)
         d_value = self.score_gradients(d_scores, value, output, d_rows[:n_scored])
 
@@ -149,7 +161,7 @@ class TrainingStep:
         own = self._log_support.index_select(0, plan.target_idx) * -config.logq
         if self.fused:
             loss, d_bias = self.fused.cross_entropy(
-                scores, bias, plan.target, log_weight, own, scale
+                scores, bias, plan.target, log_weight.exp_(), own.exp_(), scale
             )
             return loss, scores, d_bias
         loss, d_scores = cross_entropy(scores.add_(bias), plan.target, log_weight, own, scale)

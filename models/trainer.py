@@ -23,6 +23,7 @@ from models.negatives import NegativeSampler
 from models.plan import StepPlan, plan_steps
 from models.schedule import epoch_schedule
 from models.step import TrainingStep
+from models.warm_start import Start
 
 
 class TrainingDiverged(RuntimeError):
@@ -53,9 +54,11 @@ class Trainer:
         *,
         is_fused: bool = True,
         is_static: bool | None = None,
+        start: Start | None = None,
     ) -> None:
         """`is_fused`: take compiled passes where there are any. `is_static`: take steps of one
         shape but for the last of an epoch; on a GPU unless said otherwise, see `models.graphed`.
+        `start`: begin from what a model has learned, not from chance.
         """
         self._is_static = device.type == "cuda" if is_static is None else is_static
         self._n_items = sessions.n_items
@@ -69,13 +72,16 @@ class Trainer:
             self.model, support = _with_spare_item(self.model), np.append(support, 1)
         self.epoch, self.block, self.losses = 0, 0, list[float]()
         self.n_seen = 0  # predictions that this process learned from
-        self._n_predictions = sessions.n_predictions
+        self._total_weight = sessions.total_weight()
         self._blocks = Blocks(epoch_schedule(sessions, config.batch_size))
         self.sampler = NegativeSampler(
             sessions.support(), config.sample_alpha, config.n_sample, negatives
         )
         self._dropout = Dropout(dropout, device)
         self.step = TrainingStep(self.model, support, self._dropout, is_fused=is_fused)
+        self.start = start
+        if start is not None:
+            start.put_into(self.model.weights, self.step.optimizer.accumulated)
         self._graphed: GraphedSteps | None = None
         self._ahead: Ahead[list[StepPlan]] | None = None
         self._start_epoch()
@@ -83,9 +89,16 @@ class Trainer:
     @property
     def trained_model(self) -> GRU4Rec:
         """The network as it is now, its tables without what steps of one shape need."""
-        weights = {name: self.model.weights[name][: shape[0]] for name, shape in
-                   weight_shapes(self.config, self._n_items).items()}  # fmt: skip
-        return GRU4Rec(self.config, weights)
+        return GRU4Rec(self.config, self._own_rows(self.model.weights))
+
+    @property
+    def squares(self) -> dict[str, Tensor]:
+        """Adagrad's sums of squares by weight, likewise."""
+        return self._own_rows(self.step.optimizer.accumulated)
+
+    def _own_rows(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensors[name][: shape[0]] for name, shape in
+                weight_shapes(self.config, self._n_items).items()}  # fmt: skip
 
     def close(self) -> None:
         """End the threads that plan ahead."""
@@ -113,7 +126,7 @@ class Trainer:
         self.n_seen += block.inputs.size
         if self.block < len(self._blocks):
             return False
-        self.losses.append(self._loss / self._n_predictions)
+        self.losses.append(self._loss / self._total_weight)
         self.epoch += 1
         self._start_epoch()
         return True
@@ -149,8 +162,9 @@ class Trainer:
     def _static_steps(self, block: Block, hidden: Hidden) -> float:
         if self._graphed is None:
             self._graphed = GraphedSteps(
-                self.step, block.n_lanes, self.config.n_sample, self._dropout
-            )
+                self.step, block.n_lanes, self.config.n_sample, self._dropout,
+                is_weighted=block.weights is not None,
+            )  # fmt: skip
         if self._ahead is None:
             self._ahead = Ahead(self._plans_ahead, self.config.n_epochs * len(self._blocks))
         keep = torch.from_numpy(~block.starts).to(self.step.dtype)
@@ -168,7 +182,7 @@ class Trainer:
         return plan_steps(
             block.inputs, block.targets, self.sampler.draw(epoch, number, block.n_steps),
             self.model.n_items, is_shared=self.config.embedding == "shared", device=device,
-            dtype=self.step.dtype,
+            dtype=self.step.dtype, weights=block.weights,
         )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
@@ -13,6 +14,7 @@ from models.dataset import NotEnoughData, Sessions
 from models.devices import math_threads, resolve_device
 from models.gru4rec import GRU4Rec
 from models.trainer import Trainer, TrainingDiverged
+from models.warm_start import Start
 
 __all__ = ["EpochReport", "Trained", "TrainingDiverged", "TrainingLog", "train"]
 
@@ -48,10 +50,14 @@ class TrainingLog:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network, with hyperparameters as they were used, and its log."""
+    """A trained network, with hyperparameters as they were used, and its log.
+
+    `squares` are Adagrad's sums by weight, which a later training may begin from with the network.
+    """
 
     model: GRU4Rec
     log: TrainingLog
+    squares: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 def train(
@@ -63,8 +69,11 @@ def train(
     threads: int = 1,
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Learn from `sessions`; the same seed gives the same model on the same CPU.
+
+    Begins from chance, or from the `start` that a model gives.
 
     With a `checkpoint`, a training that was killed goes on from it, to the same model; the file
     stays when training is done. Raises NotEnoughData without a single pair of steps, and
@@ -77,7 +86,7 @@ def train(
     config = config.fitted_to(len(sessions))
     started = time.perf_counter()
     with math_threads(threads), torch.no_grad():
-        trainer = Trainer(sessions, config, target_device, seed)
+        trainer = Trainer(sessions, config, target_device, seed, start=start)
         is_resumed = checkpoint is not None and checkpoint.start(trainer, sessions, seed)
         try:
             rates = _epochs(trainer, checkpoint, progress)
@@ -87,7 +96,8 @@ def train(
         trainer.losses, float(np.median(rates)) if rates else 0.0, time.perf_counter() - started,
         str(target_device), is_resumed,
     )  # fmt: skip
-    return Trained(trainer.trained_model.to("cpu"), log)
+    squares = {name: tensor.to("cpu") for name, tensor in trainer.squares.items()}
+    return Trained(trainer.trained_model.to("cpu"), log, squares)
 
 
 def _epochs(

@@ -5,7 +5,7 @@ arXiv:2307.14956): 64 to 512 units, batches of 32 to 256, shared embeddings, 2,0
 mrr@20 to be made greatest. Trials are proposed by Optuna's TPE and judged after every epoch on the
 latest sessions of the training data; one that is worse than the median of the others at that
 epoch ends there (median stopping, Golovin et al. 2017). What a model is later judged by is never
-looked at.
+looked at. One of less than half the best result ends in any case, at the second epoch.
 
 A study is a SQLite file. A search that is killed goes on where it was: finished trials stay, the
 one it was at is tried again.
@@ -27,7 +27,8 @@ from optuna.trial import TrialState
 
 from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions, Split, Steps, temporal_split
-from models.evaluation import evaluate
+from models.evaluation import mrr_at_k, rank_targets
+from models.intervals import figure_per_prediction, interval
 from models.training import EpochReport, TrainingDiverged, train
 
 MEASURE = "mrr@20"
@@ -64,10 +65,14 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best hyperparameters of a study and how it went; `study` has all of its trials."""
+    """The best hyperparameters of a study and how it went; `study` has all of its trials.
+
+    `interval` has the 95 % bounds of `value`, None in studies of before.
+    """
 
     config: GRU4RecConfig
     value: float
+    interval: tuple[float, float] | None
     default_value: float | None
     n_complete: int
     n_pruned: int
@@ -127,16 +132,18 @@ def tune(
             values: list[float] = []
 
             def judge(epoch: EpochReport) -> None:
-                values.append(evaluate(epoch.model, validation)[MEASURE])
+                ranks = rank_targets(epoch.model, validation).conservative
+                values.append(mrr_at_k(ranks, 20))
                 trial.report(values[-1], epoch.epoch)
-                is_last = epoch.epoch == epoch.n_epochs
-                if is_last:
+                if epoch.epoch == epoch.n_epochs:
+                    chance = interval(figure_per_prediction(ranks, MEASURE), validation)
+                    trial.set_user_attr("interval", (chance.low, chance.high))
                     return
                 if time.monotonic() > deadline and _complete(study):
                     study.stop()
                     raise optuna.TrialPruned("the time is up")
-                if trial.should_prune():
-                    raise optuna.TrialPruned("worse than the median")
+                if trial.should_prune() or _is_hopeless(study, values):
+                    raise optuna.TrialPruned("worse than others at this epoch")
 
             try:
                 train(
@@ -172,6 +179,7 @@ def result(study: optuna.Study) -> Tuned:
     return Tuned(
         config=GRU4RecConfig.from_json(best.user_attrs["config"]),
         value=study.best_value,
+        interval=best.user_attrs.get("interval"),
         default_value=defaults[0] if defaults else None,
         n_complete=len(complete),
         n_pruned=len(study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))),
@@ -221,6 +229,10 @@ def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
+def _is_hopeless(study: optuna.Study, values: list[float]) -> bool:
+    return len(values) > 1 and bool(_complete(study)) and values[-1] < study.best_value / 2
+
+
 def _parameters(config: GRU4RecConfig) -> dict[str, object]:
     """A configuration as a trial names its parameters."""
     names = ("loss", "batch_size", "learning_rate", "momentum", "dropout_embed", "dropout_hidden",
@@ -236,8 +248,7 @@ def _latest(sessions: Sessions, n_predictions: int) -> Sessions:
     """The latest sessions that have about `n_predictions`."""
     later = np.cumsum(np.maximum(sessions.lengths - 1, 0)[::-1])[::-1]
     first = int(np.argmax(later <= max(n_predictions, int(later[-1]))))
-    offsets = sessions.offsets[first:]
-    return Sessions(sessions.item_idx[offsets[0] :], offsets - offsets[0], sessions.n_items)
+    return sessions.latest(len(sessions) - first)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ STEP_EVENT_NAMES = ("view_item", "add_to_cart", "purchase")
 _UTC = pa.timestamp("us", tz="UTC")
 
 # Why nothing is learned from a session that is kept, see the dbt model `int_left_out_sessions`.
+# Kinds of devices, as the macro `device_of` tells them by user agents.
+DEVICES = ("mobile", "desktop", "tablet", "unknown")
 EXCLUSIONS = ("bot_agent", "too_many_events", "too_fast")
 
 EVENT_ITEM = pa.struct(
@@ -135,10 +137,11 @@ MART_SCHEMAS = {
             pa.field("n_events", pa.int64()),
             pa.field("n_items", pa.int64()),
             pa.field("has_purchase", pa.bool_()),
+            pa.field("device", pa.string()),
             pa.field("excluded_because", pa.string()),
         ]
     ),
 }
 
 # Columns that snapshots of before may lack; they are read as null.
-MART_COLUMNS_ADDED = {"training_steps": ("outcome",), "sessions": ("excluded_because",)}
+MART_COLUMNS_ADDED = {"training_steps": ("outcome",), "sessions": ("device", "excluded_because")}

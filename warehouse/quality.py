@@ -13,6 +13,7 @@ from pandera.errors import SchemaErrors
 from pandera.polars import Check, Column, DataFrameSchema, PolarsData
 
 from warehouse.contracts import (
+    DEVICES,
     EVENT_NAMES,
     EXCLUSIONS,
     ITEM_EVENT_NAMES,
@@ -165,6 +166,7 @@ _MARTS = {
             "n_events": _count(at_least=1),
             "n_items": _count(),
             "has_purchase": Column(pl.Boolean),
+            "device": _optional(pl.String, Check.isin(DEVICES)),
             "excluded_because": _optional(pl.String, Check.isin(EXCLUSIONS)),
         },
         _rows("ends_after_start", lambda: pl.col("started_at") <= pl.col("ended_at")),

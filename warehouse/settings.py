@@ -160,6 +160,15 @@ class TrainingSettings(_Part):
     max_events_per_minute: int = Field(
         60, ge=0, description="Likewise, those within any 60 seconds of a session; 0 is no limit."
     )
+    view_weight: float = Field(
+        1.0, gt=0, le=1000, description="How much a step on an item that is only viewed teaches."
+    )
+    cart_weight: float = Field(
+        1.0, gt=0, le=1000, description="Likewise, one that is then put into the cart."
+    )
+    purchase_weight: float = Field(
+        1.0, gt=0, le=1000, description="Likewise, one that the session goes on to buy."
+    )
     refit: bool = Field(
         True, description="Train once more on all sessions, hold-out included, before publishing."
     )
@@ -167,9 +176,22 @@ class TrainingSettings(_Part):
         True,
         description="Serve GRU4Rec fused with VMIS-kNN and sequential rules, else it alone.",
     )
+    warm_start_epochs: int = Field(
+        0,
+        ge=0,
+        description="Epochs of a training that begins from the champion's weights; 0: from chance.",
+    )
     min_holdout_steps: int = Field(
         20, ge=1, description="Predictions the hold-out needs before a model may be judged."
     )
+
+    @property
+    def signal_weights(self) -> dict[str, float]:
+        """Weight of a step's loss by the outcome of its item."""
+        return {
+            "view_item": self.view_weight, "add_to_cart": self.cart_weight,
+            "purchase": self.purchase_weight,
+        }  # fmt: skip
 
 
 class ServingSettings(_Part):

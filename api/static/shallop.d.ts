@@ -105,6 +105,7 @@ export interface Recommendation {
   recommendation_id: string;
   session: string | null;
   placement: string | null;
+  /** `fusion`, `gru4rec`, or `popularity` while no model serves. */
   model: string;
   model_version: string;
   variant: string | null;

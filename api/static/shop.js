@@ -135,7 +135,8 @@ function recommend() {
 }
 
 const NAMES = {
-  gru4rec: "GRU4Rec", "vmis-knn": "similar sessions", "sequential-rules": "what follows",
+  fusion: "GRU4Rec, neighbours and rules", gru4rec: "GRU4Rec",
+  "vmis-knn": "similar sessions", "sequential-rules": "what follows",
 };
 const nameOf = (source) => NAMES[source] ?? source;
 
@@ -274,7 +275,7 @@ async function showStatus() {
   light(
     "status-model",
     champion.last_error ? "bad" : model ? "good" : "idle",
-    model ? `Model ${nameOf(model.name)} ${model.version}, ${age(model.age_seconds)} old` : "No model yet",
+    model ? `Model ${nameOf(model.serves)} ${model.version}, ${age(model.age_seconds)} old` : "No model yet",
   );
   light(
     "status-data",

@@ -228,6 +228,7 @@ def trained(metrics: Json, config: Json, manifest: Json) -> Html:
             ("raw objects read", _read(manifest.get("raw"))),
             ("sessions left out", _left_out(metrics.get("left_out"))),
             ("champion before", manifest["parent"] or "none"),
+            ("begun from", _begun_from(manifest.get("ancestors"))),
             ("training took", f"{training['train_seconds']:,.1f} s on {training['device']}"),
             ("code, seed", f"shallop {manifest['code_version']}, {manifest['seed']}"),
         ]
@@ -246,6 +247,13 @@ def _read(raw: Json | None) -> str:
     if raw is None:
         return "not recorded"
     return f"{raw['n_objects']:,}, {raw['n_events']:,} events, sha256 {raw['sha256'][:16]}"
+
+
+def _begun_from(ancestors: Sequence[Json] | None) -> str:
+    if not ancestors:
+        return "chance"
+    n_before = len(ancestors) - 1
+    return f"{ancestors[0]['version']}{f', {n_before} before it' if n_before else ''}"
 
 
 def _left_out(left_out: Json | None) -> str:

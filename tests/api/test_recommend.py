@@ -37,7 +37,7 @@ def test_a_session_is_recommended_what_comes_next(shop: TestClient, bundles: lis
     assert UUID(body["recommendation_id"])
     assert body["session"] == "s-1"
     assert body["placement"] == "home"
-    assert (body["model"], body["variant"]) == ("gru4rec", "champion")
+    assert (body["model"], body["variant"]) == ("fusion", "champion")
     assert body["model_version"] == bundles[0].name
     assert body["fallback"] is None
     assert [item["rank"] for item in body["items"]] == [1, 2, 3]

@@ -34,7 +34,9 @@ def test_status_tells_model_data_and_collector(shop: TestClient, bundles: list[P
     assert collector["depth"] == 1
     assert collector["oldest_waiting_seconds"] >= 0
     assert collector["depth_limit"] == 2_000_000
+    assert status["model"]["name"] == "gru4rec"
     assert status["model"]["version"] == bundles[0].name
+    assert status["model"]["serves"] == "fusion"
     assert status["model"]["snapshot_id"] == SNAPSHOT_ID
     assert status["model"]["metrics"]["recall@20"] > 0.9
     assert status["model"]["age_seconds"] >= 0

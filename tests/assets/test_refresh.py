@@ -116,6 +116,7 @@ def test_a_model_has_a_report_that_dagster_links_to(story: Story) -> None:
     assert version.encode() in report
     # What became of each item comes all the way from the events.
     assert b"put into the cart" in report or b"all are looked at" in report
+    assert b"device (all are unknown)" in report
     with open_instance(story.settings) as instance:
         found = instance.fetch_materializations(dg.AssetKey("candidate_model"), limit=10).records
     urls = [

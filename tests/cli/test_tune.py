@@ -51,6 +51,7 @@ def test_tune_writes_hyperparameters_that_training_takes_and_goes_on(
     first = run("tune", *options, "--trials", "1")
     assert first.exit_code == 0, first.output
     assert "the defaults have" in first.output
+    assert "within the best's 95 % interval" in first.output  # the only trial is the defaults
     config_file = tmp_path / "study.json"
     assert f"SHALLOP_TRAINING__CONFIG_FILE={config_file}" in first.output
     assert GRU4RecConfig.load(config_file).n_epochs == 1

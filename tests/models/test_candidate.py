@@ -13,7 +13,7 @@ import pytest
 
 from models.bundle import BundleCorrupt, read_bundle
 from models.candidate import Candidate, NotEnoughData, build_candidate
-from models.dataset import Sessions
+from models.dataset import Split
 from models.gate import Check, judge
 from models.gate_figures import figure_checks
 from models.gru4rec import GRU4Rec, GRU4RecConfig
@@ -194,7 +194,7 @@ def test_weights_are_chosen_before_the_hold_out(candidate: Candidate):
 
 
 def test_too_few_sessions_to_choose_weights_by_give_the_default_ones(candidate: Candidate):
-    def never(sessions: Sessions) -> GRU4Rec:
+    def never(part: Split) -> GRU4Rec:
         raise AssertionError("nothing to train for")
 
     steps = candidate.evidence.split.train_steps

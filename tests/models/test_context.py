@@ -40,6 +40,12 @@ def context(table: pa.Table, *, with_table: bool = True, **known) -> Context:
     )  # fmt: skip
 
 
+def sessions_mart(**devices: str | None) -> pa.Table:
+    """The mart `sessions`, its device by session."""
+    rows = [{"session_id": name, "device": device} for name, device in devices.items()]
+    return pa.Table.from_pylist(rows, schema=MART_SCHEMAS["sessions"])
+
+
 def labels(found: Context, name: str) -> list[str]:
     column = found.columns[name]
     return [column.labels[code] for code in column.codes]
@@ -82,6 +88,19 @@ def test_categories_and_prices_where_there_are_some(table: pa.Table):
     assert labels(found, "category") == [categories[one] or "no category" for one in order]
     assert "no price" in found.columns["price"].labels
     assert set(found.absent) == {"device"}
+
+
+def test_devices_are_those_of_the_targets_sessions(table: pa.Table):
+    # Predictions: b of session a, then c and a of session b; z is of neither.
+    known = sessions_mart(z="desktop", b="tablet", a="mobile")
+    assert labels(context(table, sessions=known), "device") == ["mobile", "tablet", "tablet"]
+    partly = sessions_mart(a="mobile", b="unknown")
+    assert labels(context(table, sessions=partly), "device") == ["mobile", "unknown", "unknown"]
+    assert labels(context(table, sessions=sessions_mart(b="desktop")), "device")[0] == "unknown"
+
+
+def test_sessions_of_before_say_no_device(table: pa.Table):
+    assert "device" in context(table, sessions=sessions_mart(a=None, b=None)).absent
 
 
 def test_what_the_data_does_not_hold_is_said(table: pa.Table):

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.erasures import BundleErasure, erasures_of, mark
+from models.erasures import BundleErasure, erasures_of, inherit, mark
 from models.registry import Registry
 from models.retention import expire_models
 from tests.models.test_registry import another
@@ -77,3 +77,43 @@ def test_what_a_channel_serves_or_goes_back_to_is_kept(
     assert pinned == {"s1", "s3", "s5"}
     assert registry.rollback().version == "v1"
     assert not [info for info in store.list(layout.MODELS) if "/v2/" in info.key]
+
+
+def begun_from(store: ObjectStore, child: str, *ancestors: str) -> None:
+    """As if the training of `child` had begun from these versions, the latest first."""
+    key = layout.bundle_key("gru4rec", child, "manifest.json")
+    manifests = [
+        msgspec.json.decode(store.get(layout.bundle_key("gru4rec", one, "manifest.json")))
+        for one in ancestors
+    ]
+    line = [
+        {name: one[name] for name in ("version", "snapshot_id", "created_at")} for one in manifests
+    ]
+    manifest = msgspec.json.decode(store.get(key)) | {"ancestors": line}
+    store.put(key, msgspec.json.encode(manifest))
+
+
+def test_what_began_from_a_bundle_is_marked_with_it(registry: Registry, store: ObjectStore) -> None:
+    begun_from(store, "v4", "v3", "v2")
+    begun_from(store, "v5", "v4", "v3", "v2")
+    kept = ["s2", "s3", "s4", "s5"]
+    assert mark(store, ERASURE, {"s3"}, kept, None) == ["gru4rec v3", "gru4rec v4", "gru4rec v5"]
+    # Of v2's snapshot nobody knows any more; v2 itself need not be kept for its line to be marked.
+    store.delete(layout.bundle_key("gru4rec", "v2", "manifest.json"))
+    later = BundleErasure("e2", ERASURE.erased_at)
+    since = datetime(2026, 1, 2, tzinfo=UTC)
+    assert mark(store, later, set(), ["s1", "s3", "s4", "s5"], since) == [
+        "gru4rec v4", "gru4rec v5",
+    ]  # fmt: skip
+
+
+def test_a_bundle_in_the_making_inherits_the_erasures_of_what_it_began_from(
+    registry: Registry, store: ObjectStore
+) -> None:
+    mark(store, ERASURE, {"s3"}, ["s2", "s3", "s4", "s5"], None)
+    begun_from(store, "v5", "v4", "v3")
+    assert inherit(store, "gru4rec", "v4") == []
+    assert inherit(store, "gru4rec", "v5") == [ERASURE]
+    assert inherit(store, "gru4rec", "v5") == [ERASURE]
+    assert erasures_of(store, "gru4rec", "v5") == [ERASURE]
+    assert erasures_of(store, "gru4rec", "v4") == []

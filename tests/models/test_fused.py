@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from models import fused as fused_module
-from models.cells import reset_after, reset_after_gradient
+from models import step as step_module
+from models.dropout import Dropout
 from models.fused import Fused, fused_for
+from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.losses import bpr_max, cross_entropy
 from models.optimizer import Adagrad
+from models.plan import plan_steps
+from models.step import TrainingStep
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -64,30 +68,80 @@ def test_cross_entropy(fused: Fused, dtype: torch.dtype, n_columns: int, size: f
     target = torch.arange(9) % n_columns
     weight, own = values(dtype, n_columns, seed=3).abs(), values(dtype, 9, seed=4) - 4
     expected, expected_gradient = cross_entropy(scores + bias, target, weight, own, 0.1)
-    loss, d_bias = fused.cross_entropy(scores, bias, target, weight, own, 0.1)
+    loss, d_bias = fused.cross_entropy(scores, bias, target, weight.exp(), own.exp(), 0.1)
     assert_close(loss, expected)
     assert_close(scores, expected_gradient)
     assert_close(d_bias, expected_gradient.sum(0))
 
 
-@pytest.mark.parametrize("is_dropped", [False, True])
-@pytest.mark.parametrize("units", [1, 16, 37])
-def test_gru_and_its_gradient(
-    fused: Fused, dtype: torch.dtype, units: int, is_dropped: bool
+FORMS = [
+    {"loss": "bpr-max", "elu": 0.5, "embedding": "shared"},
+    {"loss": "bpr-max", "elu": 0.0, "embedding": "separate", "layers": (9, 5, 7)},
+    {"loss": "cross-entropy", "logq": 1.0, "embedding": "shared", "layers": (4, 6)},
+    {"loss": "cross-entropy", "embedding": "separate", "embedding_size": 8, "momentum": 0.0},
+    {"loss": "bpr-max", "embedding": "shared", "n_items": 12},  # every item is scored
+    {"loss": "cross-entropy", "embedding": "separate", "n_items": 12},
+    # Gradients of more rows than are worked out at once.
+    {"loss": "bpr-max", "embedding": "shared", "n_items": 3000, "n_sample": 900, "layers": (130,)},
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_compiled_step_moves_everything_as_one_of_pytorch_does(
+    fused: Fused, dtype: torch.dtype, form: dict
 ) -> None:
-    x, hidden = values(dtype, 5, 3 * units), values(dtype, 5, units, seed=2, size=0.5)
-    weight, bias_ih = values(dtype, 3 * units, units, seed=3), values(dtype, 3 * units, seed=4)
-    bias_hh, d_after = values(dtype, 3 * units, seed=5), values(dtype, 5, units, seed=6)
-    mask = (values(dtype, 5, units, seed=7) > 0).to(dtype) * 2 if is_dropped else None
-    after, cache = reset_after(x + bias_ih, hidden, weight, bias_hh)
-    d_cell = d_after if mask is None else d_after * mask
-    expected = reset_after_gradient(d_cell, cache)
-    h = hidden @ weight.T
-    found = fused.gru_forward(x, h, bias_ih, bias_hh, hidden, mask)
-    fused.gru_backward(d_after, x, h, hidden, mask)
-    assert_close(found, after if mask is None else after * mask)
-    assert_close(x, expected.x_gates)
-    assert_close(h, expected.recurrent["bias_hh"][0])
+    options = {"n_items": 60, "n_sample": 40, "layers": (7,), "momentum": 0.3, **form}
+    n_items = options.pop("n_items")
+    config = GRU4RecConfig(batch_size=6, dropout_embed=0.4, dropout_hidden=0.2, **options)
+    rng = np.random.default_rng(5)
+    support = rng.integers(1, 90, n_items)
+    inputs, targets = rng.integers(0, n_items, (2, 4, 5))
+    inputs[:, 1] = inputs[:, 0]  # two lanes at one item
+    negatives = rng.integers(0, n_items, (4, config.n_sample))
+    plans = plan_steps(
+        inputs, targets, negatives, n_items, is_shared=config.embedding == "shared", device=CPU,
+        dtype=dtype,
+    )  # fmt: skip
+    assert any(plan.covers_all for plan in plans) == (n_items == 12)
+    compiled, plain = (
+        TrainingStep(
+            GRU4Rec.initial(config, n_items, np.random.default_rng(3), dtype=dtype), support,
+            Dropout(np.random.SeedSequence(1), CPU, dtype), is_fused=is_fused,
+        )
+        for is_fused in (True, False)
+    )  # fmt: skip
+    if compiled.fused_step is None:
+        pytest.skip("no matrix product by that name in this PyTorch")
+    states = [step.model.zero_hidden(5) for step in (compiled, plain)]
+    for plan in plans:
+        (loss, states[0]), (expected_loss, states[1]) = (
+            step(plan, state) for step, state in zip((compiled, plain), states, strict=True)
+        )
+        assert_close(loss, expected_loss)
+    for found, expected in zip(*states, strict=True):
+        assert_close(found, expected)
+    for part in ("accumulated", "velocity"):
+        of, expected_of = (getattr(step.optimizer, part) for step in (compiled, plain))
+        for name, expected in expected_of.items():
+            assert_close(of[name], expected)
+    for name, expected in plain.model.weights.items():
+        assert_close(compiled.model.weights[name], expected)
+
+
+def test_a_library_without_the_product_leaves_the_step_to_pytorch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step_module, "blas_product", lambda dtype: None)
+    config = GRU4RecConfig(layers=(4,))
+    model = GRU4Rec.initial(config, 20, np.random.default_rng(3))
+    step = TrainingStep(model, np.ones(20, np.int64))
+    assert step.fused_step is None
+    [plan] = plan_steps(
+        np.array([[1, 2]]), np.array([[2, 3]]), np.array([[4, 5]]), 20, is_shared=True, device=CPU,
+        dtype=torch.float32,
+    )  # fmt: skip
+    loss, _ = step(plan, model.zero_hidden(2))
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.4])

@@ -32,3 +32,16 @@ def test_draws_differ_between_steps_blocks_and_epochs_and_repeat_with_the_seed()
 
 def test_no_negatives_wanted_gives_none():
     assert NegativeSampler(SUPPORT, 0.5, 0, np.random.SeedSequence(1)).draw(0, 0, 4).shape == (4, 0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_the_item_of_a_number_is_the_one_that_a_search_finds(alpha: float) -> None:
+    rare = np.ones(3000, np.int64)  # far more of them to a bucket than are walked
+    support = np.concatenate([rare, [10**9, 5, 10**8], rare, [10**7]])
+    sampler = NegativeSampler(support, alpha, 4, np.random.SeedSequence(1))
+    bounds = sampler._cumulative
+    numbers = np.concatenate(
+        [bounds[:-1], np.nextafter(bounds, 0), np.random.default_rng(2).random(5000), [0.0]]
+    )
+    expected = np.searchsorted(bounds, numbers, side="right")
+    assert np.array_equal(sampler._items(numbers), expected)

@@ -41,6 +41,22 @@ def test_sparse_equals_dense(rows: list[dict[int, float]], masked: int, weight: 
         assert doubled == pytest.approx(2 * expected[number, others], abs=1e-5)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.1, -37.3, 1e3])
+def test_single_precision_is_standardised_as_double_is(level: float):
+    scores = torch.randn(3, 5_000, generator=torch.Generator().manual_seed(1)) * 2 + level
+    scores[1] = level  # no differences
+    found = standardised(scores)
+    assert found.dtype == torch.float32
+    assert found[1].tolist() == [0.0] * 5_000
+    assert torch.allclose(found, standardised(scores.double()), atol=1e-3)
+
+
+def test_single_precision_with_items_left_out_or_no_numbers():
+    scores = torch.tensor([[1.0, -torch.inf, 3.0], [1.0, torch.nan, 3.0]])
+    assert standardised(scores)[0].tolist() == [-1.0, -torch.inf, 1.0]
+    assert standardised(scores).isnan().tolist()[1][1]
+
+
 def test_the_current_item_has_no_say_and_no_place():
     rules = SequentialRules(Sessions.from_lists([[0, 1, 0, 2]], 3))
     scores = rules.sparse_scores(torch.tensor([0, 2]))

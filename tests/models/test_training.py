@@ -50,10 +50,11 @@ def hidden_states(config: GRU4RecConfig) -> list[Tensor]:
     return [torch.from_numpy(rng.normal(0, 0.5, (4, size))) for size in config.layers]
 
 
-def the_plan(config: GRU4RecConfig):
+def the_plan(config: GRU4RecConfig, lane_weights: list[float] | None = None):
     [plan] = plan_steps(
         INPUTS, TARGETS, NEGATIVES, N_ITEMS, is_shared=config.embedding == "shared",
         device=torch.device("cpu"), dtype=torch.float64,
+        weights=None if lane_weights is None else np.asarray([lane_weights], np.float32),
     )  # fmt: skip
     return plan
 
@@ -68,7 +69,10 @@ def original_cell(weights: dict[str, Tensor], inputs: Tensor, hidden: Tensor) ->
     return (1 - update) * hidden + update * torch.tanh(from_input[:, 2 * size :] + product)
 
 
-def written_loss(config: GRU4RecConfig, weights: dict[str, Tensor], hidden: list[Tensor]) -> Tensor:
+def written_loss(
+    config: GRU4RecConfig, weights: dict[str, Tensor], hidden: list[Tensor],
+    lane_weights: list[float] | None = None,
+) -> Tensor:  # fmt: skip
     """Loss of the step with a column for every target and negative, through autograd."""
     shared = config.embedding == "shared"
     value = weights["output.weight" if shared else "input.weight"][INPUTS[0]]
@@ -78,20 +82,22 @@ def written_loss(config: GRU4RecConfig, weights: dict[str, Tensor], hidden: list
             continue
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         value = torch.gru_cell(value, state, *(weights[f"gru.{layer}.{name}"] for name in names))
+    lane_weight = torch.tensor(lane_weights or [1.0] * 4, dtype=torch.float64)
     columns = np.concatenate([TARGETS[0], NEGATIVES[0]])
     scores = value @ weights["output.weight"][columns].T + weights["output.bias"][columns]
     if config.loss == "cross-entropy":
         log_support = torch.from_numpy(np.log(SUPPORT))[columns]
         log_support[len(TARGETS[0]) :] *= config.sample_alpha
         shares = torch.softmax(scores - config.logq * log_support, dim=1)
-        return -torch.log(shares.diagonal() + 1e-24).sum() / config.batch_size
+        return -(torch.log(shares.diagonal() + 1e-24) * lane_weight).sum() / config.batch_size
     rated = torch.nn.functional.elu(scores, config.elu)
     total = torch.zeros((), dtype=torch.float64)
     for row in range(len(rated)):
         negatives = torch.cat([rated[row, :row], rated[row, row + 1 :]])
         weight = torch.softmax(negatives, 0)
         won = (weight * torch.sigmoid(rated[row, row] - negatives)).sum()
-        total = total - torch.log(won + 1e-24) + config.bpreg * (weight * negatives**2).sum()
+        loss = config.bpreg * (weight * negatives**2).sum() - torch.log(won + 1e-24)
+        total = total + lane_weight[row] * loss
     return total / config.batch_size
 
 
@@ -99,13 +105,16 @@ def named(config: GRU4RecConfig) -> str:
     return f"{config.loss}-{config.embedding}-{'x'.join(map(str, config.layers))}"
 
 
+@pytest.mark.parametrize("lane_weights", [None, [1.0, 2.5, 4.0, 0.5]], ids=["alike", "weighted"])
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
-def test_one_step_moves_every_weight_as_autograd_would(config: GRU4RecConfig):
+def test_one_step_moves_every_weight_as_autograd_would(
+    config: GRU4RecConfig, lane_weights: list[float] | None
+):
     model, hidden = float64_model(config), hidden_states(config)
     leaves = {name: weight.clone().requires_grad_() for name, weight in model.weights.items()}
-    loss = written_loss(config, leaves, hidden)
+    loss = written_loss(config, leaves, hidden, lane_weights)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
-    found, _ = TrainingStep(model, SUPPORT)(the_plan(config), hidden)
+    found, _ = TrainingStep(model, SUPPORT)(the_plan(config, lane_weights), hidden)
     assert found.item() == pytest.approx(loss.item(), rel=1e-12)
     for (name, before), gradient in zip(leaves.items(), gradients, strict=True):
         after = before.detach() - RATE * gradient / torch.sqrt(gradient**2 + 1e-6)

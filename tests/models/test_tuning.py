@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from optuna.trial import FixedTrial, TrialState
 
 from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Split, Steps, temporal_split
+from models.gru4rec import GRU4Rec
 from models.report.study import render_study
 from models.training import EpochReport, TrainingDiverged
 from models.tuning import (
@@ -64,6 +67,8 @@ def test_a_search_finds_no_worse_than_the_defaults_and_writes_what_training_read
     tuned = search(split, tmp_path / "a.sqlite", 4, max_units=256, progress=reports.append)
     assert tuned.default_value is not None
     assert tuned.value >= tuned.default_value > 0
+    assert tuned.interval is not None
+    assert tuned.interval[0] <= tuned.value <= tuned.interval[1]
     assert tuned.n_complete + tuned.n_pruned == len(reports) == 4
     assert tuned.config.n_epochs == 2
     tuned.config.save(tmp_path / "best.json")
@@ -164,6 +169,33 @@ def test_a_trial_that_diverges_or_trails_is_stopped_and_the_search_goes_on(
     assert tuned.n_complete + tuned.n_pruned == 14
     # Whoever trails the median at an epoch saves the rest of its epochs.
     assert len(epochs) - 1 < 13 * 4
+
+
+def test_a_trial_far_below_the_best_ends_at_its_second_epoch(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from models import tuning
+
+    real, n_trials = tuning.train, 0
+
+    def hopeless_after_the_first(sessions, config, *, progress, **options):
+        nonlocal n_trials
+        n_trials += 1
+        is_first = n_trials == 1
+
+        def without_weights(report: EpochReport) -> None:
+            blank = {name: torch.zeros_like(one) for name, one in report.model.weights.items()}
+            progress(replace(report, model=GRU4Rec(report.model.config, blank)))
+
+        shown = progress if is_first else without_weights
+        return real(sessions, config, progress=shown, **options)
+
+    monkeypatch.setattr(tuning, "train", hopeless_after_the_first)
+    tuned = tune(split, tmp_path / "h.sqlite", budget=Budget(2, 600), n_epochs=4, device="cpu",
+                 max_units=256)  # fmt: skip
+    best, other = tuned.study.trials
+    assert (best.state, other.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert list(other.intermediate_values) == [1, 2]
 
 
 def test_no_complete_trial_is_said(split: Split, tmp_path: Path):

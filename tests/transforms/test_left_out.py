@@ -138,6 +138,33 @@ def test_what_is_left_out_teaches_nothing(shop: Any, sessions: dict[str, list[Ev
     assert n_events == sum(len(one["items"]) for one in learned)
 
 
+def test_items_are_described_by_all_and_counted_by_those_learned_from(
+    shop: Any, sessions: dict[str, list[Event]]
+) -> None:
+    def counted(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+        found = {item: [0, 0] for session in sessions.values() for one in session
+                 for item in ids(one)}  # fmt: skip
+        for name in names:
+            for one in sessions[name]:
+                place = {"view_item": 0, "purchase": 1}.get(one["event_name"])
+                for item in ids(one) if place is not None else ():
+                    found[item][place] += 1
+        return {item: (views, bought) for item, (views, bought) in found.items()}
+
+    def ids(one: Event) -> list[str]:
+        return [item["item_id"] for item in one["items"]]
+
+    for snapshot_id, names in (
+        ("strict", [name for name in sessions if reason(name) is None]), ("lenient", [*sessions])
+    ):  # fmt: skip
+        mart = shop.mart(snapshot_id, "items")
+        assert check_mart(mart, "items") == []
+        rows = mart.to_pylist()
+        found = {one["item_id"]: (one["n_views"], one["n_purchases"]) for one in rows}
+        assert found == counted(names)
+    assert counted(name for name in sessions if reason(name) is None) != counted(sessions)
+
+
 def test_events_of_marked_sessions_are_marked_once_limits_are_lifted_no_more(
     shop: Any, sessions: dict[str, list[Event]]
 ) -> None:

@@ -29,7 +29,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "popularity": {"item_id": "a", "rank": 1, "score": 0.0, "n_events": 1},
     "sessions": {
         "session_id": "s", "visitor_id": None, "user_id": None, "started_at": AT, "ended_at": AT,
-        "n_events": 1, "n_items": 0, "has_purchase": False, "excluded_because": None,
+        "n_events": 1, "n_items": 0, "has_purchase": False, "device": "mobile",
+        "excluded_because": None,
     },
 }  # fmt: skip
 
@@ -65,6 +66,7 @@ def test_good_and_empty_marts_pass(mart: str) -> None:
         ("sessions", {"started_at": None}, ("started_at", "not_nullable")),
         ("sessions", {"has_purchase": None}, ("has_purchase", "not_nullable")),
         ("sessions", {"excluded_because": "dull"}, ("excluded_because", "isin")),
+        ("sessions", {"device": "fridge"}, ("device", "isin")),
     ],
 )
 def test_a_bad_value_is_named(mart: str, change: dict[str, Any], failure: tuple[str, str]) -> None:

@@ -68,7 +68,8 @@ agents as (
 
     select
         user_agent,
-        {{ is_bot_agent('user_agent') }} as is_bot
+        {{ is_bot_agent('user_agent') }} as is_bot,
+        {{ device_of('user_agent') }} as device
     from named_agents
 
 ),
@@ -89,7 +90,8 @@ sessionized as (
         events.currency,
         events.source,
         coalesce(events.client_session_id, derived.session_id) as session_id,
-        agents.is_bot as is_bot_agent
+        agents.is_bot as is_bot_agent,
+        agents.device
     from events
     left join derived on events.event_id = derived.event_id
     left join agents on events.user_agent = agents.user_agent

@@ -23,7 +23,10 @@ aggregated as (
                 flatten(list(list_transform(items, lambda item: item.item_id)))
             )
         )::bigint as n_items,
-        bool_or(event_name = 'purchase') as has_purchase
+        bool_or(event_name = 'purchase') as has_purchase,
+        coalesce(
+            first(device order by occurred_at, event_id) filter (device != 'unknown'), 'unknown'
+        ) as device
     from events
     group by session_id
 
