@@ -6,6 +6,7 @@
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -16,8 +17,9 @@ from api.front import Reply
 from api.metrics import Metrics
 from api.seldom import Seldom
 from ingest.allowance import Allowance
+from ingest.appending import OutboxFull
 from ingest.events import Decoded, InvalidBody, Origin, Rejection, decode_json, request_context
-from ingest.outbox import Outbox, OutboxFull
+from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from ingest.protocols import ndjson
 from ingest.protocols.routes import SOURCE
@@ -81,7 +83,7 @@ class Collector:
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
-        media_type = _media_type(headers)
+        media_type = _media_type(headers.get(b"content-type", b""))
 
         def decode(body: bytes, context: Context) -> Decoded:
             if media_type in _NDJSON_TYPES:
@@ -182,7 +184,14 @@ class Collector:
             ) from None
 
 
+@lru_cache(maxsize=1024)
+def _all_accepted(n_events: int) -> bytes:
+    return _encode(EventsReply(n_events, 0, []))
+
+
 def _reply(decoded: Decoded) -> Reply:
+    if decoded.events and not (decoded.rejected or decoded.n_minted or decoded.n_erased):
+        return Reply(202, _all_accepted(len(decoded.events)))
     errors = [rejection for rejection, _ in decoded.rejected]
     if decoded.events or decoded.n_erased:
         accepted = EventsReply(
@@ -196,8 +205,9 @@ def _reply(decoded: Decoded) -> Reply:
     return Reply(422, _encode(NothingAccepted(why, 0, len(errors), errors)))
 
 
-def _media_type(headers: dict[bytes, bytes]) -> str:
-    return headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
+@lru_cache(maxsize=256)
+def _media_type(content_type: bytes) -> str:
+    return content_type.split(b";")[0].strip().lower().decode("latin-1")
 
 
 def _unsupported(media_type: str) -> InvalidBody:

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from api.keys import blanked
-from ingest.events import decode_mended
+from ingest.lenient import decode_mended
 from ingest.rules import DECODE_ERRORS
 
 # Segment's library for browsers names its key in the body alone where it sends a beacon.

@@ -12,8 +12,8 @@ from api.catalogue import Catalogue
 from api.champion import Champion
 from api.metrics import CONTENT_TYPE, age_seconds
 from api.parts import Parts, PartsDep
+from ingest.appending import OutboxFull
 from ingest.events import Decoded
-from ingest.outbox import OutboxFull
 from ingest.outbox_file import OutboxBroken
 from models.registry import ChannelPointer
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from ingest import erasing
-from ingest.flusher import table_of
 from ingest.outbox_file import EVENTS, REJECTED, OutboxFile
+from ingest.rows import table_of
 from warehouse import layout, staged
 from warehouse.parquet import read_parquet
 from warehouse.raw_erasure import Reach, raw_tables
@@ -87,7 +87,7 @@ def _of_outbox(path: Path, reach: Reach) -> Iterator[Held]:
     try:
         for stream, place in ((EVENTS, "outbox_events"), (REJECTED, "outbox_rejected")):
             found = file.rows("select lines from batch where stream = ?", stream)
-            yield from _rows(place, (table_of(stream, lines) for (lines,) in found), reach)
+            yield from _rows(place, (table_of(stream, [piece]) for (piece,) in found), reach)
         for row in erasing.sessions_of(file, reach.person, reach.until):
             yield Held("live_sessions", row)
     finally:

@@ -11,9 +11,11 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 
 import numpy as np
+import numpy.typing as npt
 
 
 class ServerGone(RuntimeError):
@@ -45,12 +47,19 @@ class Load:
         return float(np.percentile(self.latencies_ms, q))
 
 
+_PLACE = b"%012x"
+_N_DIGITS = 12
+_DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+_SHIFTS = np.arange(4 * (_N_DIGITS - 1), -1, -4)
+
+
 @dataclass(frozen=True)
 class Template:
     """A request of fixed length with places (`%012x`) for the numbers that make it unique.
 
     Each of `per_event` places takes the event's number divided by the place's divisor; a request
-    has `n_events`.
+    has `n_events`. The numbers of a batch are written by numpy: one by one they would cost the
+    machine that is measured a tenth of what the server costs it.
     """
 
     text: bytes
@@ -60,9 +69,24 @@ class Template:
     def fill(self, turn: int) -> bytes:
         if not self.n_events:
             return self.text
-        first = turn * self.n_events
-        numbers = range(first, first + self.n_events)
-        return self.text % tuple(n // divisor for n in numbers for divisor in self.divisors)
+        if self.n_events == 1:
+            return self.text % tuple(turn // divisor for divisor in self.divisors)
+        events = np.arange(turn * self.n_events, (turn + 1) * self.n_events)
+        numbers = events[:, None] // np.array(self.divisors)
+        digits = (numbers.reshape(-1, 1) >> _SHIFTS) & 15
+        plain, places = self._places
+        filled = plain.copy()
+        filled[places] = _DIGITS[digits]
+        return filled.tobytes()
+
+    @cached_property
+    def _places(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The request with zeros in its places, and where each digit of each place is."""
+        parts = self.text.split(_PLACE)
+        plain = (b"0" * _N_DIGITS).join(parts)
+        before = np.cumsum([len(part) for part in parts[:-1]])
+        starts = before + _N_DIGITS * np.arange(len(parts) - 1)
+        return np.frombuffer(plain, dtype=np.uint8), starts[:, None] + np.arange(_N_DIGITS)
 
 
 def request_bytes(method: str, path: str, host: str, body: bytes = b"") -> bytes:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from cli.holdings import holdings
-from ingest.flusher import table_of
 from ingest.outbox_file import EVENTS, REJECTED, OutboxFile
+from ingest.rows import table_of
 from warehouse import layout, snapshot, staged
 from warehouse.erasure import Tombstones, digest
 from warehouse.erasure_record import Record
@@ -70,8 +70,8 @@ def _tables(settings: Settings, store: ObjectStore) -> Iterator[tuple[str, pa.Ta
         file = OutboxFile(settings.outbox_path)
         try:
             for stream, place in ((EVENTS, "outbox_events"), (REJECTED, "outbox_rejected")):
-                for (lines,) in file.rows("select lines from batch where stream = ?", stream):
-                    yield place, table_of(stream, lines)
+                for (piece,) in file.rows("select lines from batch where stream = ?", stream):
+                    yield place, table_of(stream, [piece])
         finally:
             file.close()
     for table in staged.staged_tables(settings.warehouse_path):

@@ -5,7 +5,6 @@ part of it that a client may send.
 """
 
 from datetime import datetime
-from io import BytesIO
 from typing import Annotated, Any
 
 import msgspec
@@ -95,18 +94,19 @@ def to_arrow(events: list[Event]) -> pa.Table:
     return table_from_lines(_encode_lines(events))
 
 
-def table_from_lines(lines: bytes) -> pa.Table:
-    """A table of RAW_EVENT_SCHEMA from events as JSON lines, as the outbox keeps them.
+def table_from_lines(lines: bytes, schema: pa.Schema = RAW_EVENT_SCHEMA) -> pa.Table:
+    """A table of RAW_EVENT_SCHEMA, or of a part of it, from events as JSON lines.
 
     Arrow parses them without Python's lock, so that shipping does not slow the collector. One
     block: an event may be longer than Arrow's default, and the same lines give the same table.
     """
     if not lines:
-        return RAW_EVENT_SCHEMA.empty_table()
+        return schema.empty_table()
+    unexpected = "error" if schema is RAW_EVENT_SCHEMA else "ignore"
     return pa_json.read_json(
-        BytesIO(lines),
+        pa.BufferReader(lines),
         read_options=pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
         parse_options=pa_json.ParseOptions(
-            explicit_schema=RAW_EVENT_SCHEMA, unexpected_field_behavior="error"
+            explicit_schema=schema, unexpected_field_behavior=unexpected
         ),
-    ).cast(RAW_EVENT_SCHEMA)
+    ).cast(schema)

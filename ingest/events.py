@@ -1,41 +1,30 @@
 """A request's body into events: decoded, checked, and accepted or rejected one by one.
 
 Our own JSON is read here, other protocols in `ingest.protocols` by the same rules. A body is
-decoded in one call where all of it is right, and event by event only where something is not, so
-that one wrong event never costs the others. What an event carries beyond the contract is kept as
-JSON in `extra`.
+decoded in one call where all of it is right, and event by event (`ingest.lenient`) only where
+something is not, so that one wrong event never costs the others.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ingest.contract import Event, EventItem, SentEvent
-from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, explained, extra_text, shown
+from ingest.columns import MIN_TOGETHER, Together, accepted_together, decode_together
+from ingest.contract import Event, SentEvent
+from ingest.lenient import decode_leniently, decode_mended
+from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, shown
 from ingest.traces import kept_address, kept_agent, reduced_bytes, reduced_message
 from warehouse.settings import IngestSettings
 
 _MAX_USER_AGENT = 2048
-_SENT_FIELDS = frozenset(SentEvent.__struct_fields__)
-_ITEM_FIELDS = frozenset(EventItem.__struct_fields__)
-# Any escape of a JSON text; a pair of surrogates or a lone one is captured.
-_ESCAPE = re.compile(
-    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-
+_BATCH_BYTES = 4_096  # a body as long may hold many events
 # Reads one event of a request, by its place there: the event, and whose it is.
 Read = Callable[[int, bytes], tuple[SentEvent, Context]]
-T = TypeVar("T")
 
 _decode_body = msgspec.json.Decoder(SentEvent | list[SentEvent]).decode
-_decode_event = msgspec.json.Decoder(SentEvent).decode
-_decode_any = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -89,13 +78,21 @@ class Decoded:
     person who was erased; the outbox takes them out of both lists and keeps nothing of them.
     """
 
-    events: list[Event]
+    events: Sequence[Event]
     rejected: list[tuple[Rejection, bytes]]
     received_at: datetime
     source: str
     n_minted: int = 0
     n_erased: int = 0
     origin: Origin = _NO_ORIGIN
+
+    def persons(self) -> Iterator[tuple[str | None, str | None, str | None, datetime]]:
+        """Visitor, user, session and `occurred_at` of each event."""
+        if isinstance(self.events, Together):
+            yield from self.events.persons()
+        else:
+            for event in self.events:
+                yield event.visitor_id, event.user_id, event.session_id, event.occurred_at
 
 
 class InvalidBody(ValueError):
@@ -139,6 +136,9 @@ def decode_events(
 
 def decode_json(body: bytes, context: Context) -> Decoded:
     """`decode_events` of a request whose context is known. Raises InvalidBody."""
+    decoded = _batch(body, context)
+    if decoded is not None:
+        return decoded
     try:
         sent = _decode_body(body)
     except DECODE_ERRORS:
@@ -148,8 +148,28 @@ def decode_json(body: bytes, context: Context) -> Decoded:
         if decoded is not None:
             return decoded
     return decoded_each(
-        _split(body, context.limits), context, lambda _, raw: (_decode_leniently(raw), context)
+        _split(body, context.limits), context, lambda _, raw: (decode_leniently(raw), context)
     )
+
+
+def _batch(body: bytes, context: Context) -> Decoded | None:
+    """All events of a large batch, None where one is not surely right."""
+    if not _BATCH_BYTES <= len(body) <= context.limits.max_body_bytes:
+        return None
+    try:
+        return _together(decode_together(body), context)
+    except DECODE_ERRORS:
+        return None
+
+
+def _together(sent: Sequence[SentEvent], context: Context) -> Decoded | None:
+    """Many events accepted by looks at whole columns; None where one is not surely right."""
+    if not MIN_TOGETHER <= len(sent) <= context.limits.max_batch_events:
+        return None
+    events = accepted_together(sent, context)
+    if events is None:
+        return None
+    return Decoded(events, [], context.received_at, context.source)
 
 
 def request_context(
@@ -182,6 +202,9 @@ def decoded_whole(events: list[SentEvent], body: bytes, context: Context) -> Dec
     if len(body) > context.limits.max_body_bytes:
         return None
     check_count(len(events), context.limits)
+    decoded = _together(events, context)
+    if decoded is not None:
+        return decoded
     try:
         accepted = [context.accept(event) for event in events]
     except (InvalidEvent, RecursionError):
@@ -194,12 +217,13 @@ def decoded_each(
     raws: Sequence[bytes], context: Context, read: Read, *, page_url: str | None = None
 ) -> Decoded:
     """Every event read by itself, accepted or rejected with its bytes."""
+    events: list[Event] = []
     origin = Origin.of(context, page_url=page_url)
-    decoded = Decoded([], [], context.received_at, context.source, origin=origin)
+    decoded = Decoded(events, [], context.received_at, context.source, origin=origin)
     for index, raw in enumerate(raws):
         try:
             event, its_context = read(index, raw)
-            decoded.events.append(its_context.accept(event))
+            events.append(its_context.accept(event))
             decoded.n_minted += event.event_id is None
         except InvalidEvent as error:
             message = reduced_message(error.field, error.message, context.limits)
@@ -262,77 +286,3 @@ def _raw_events(body: bytes) -> list[msgspec.Raw]:
     if body.lstrip().startswith(b"["):
         return decode_mended(_decode_raws, body)
     return [decode_mended(_decode_raw, body)]
-
-
-def decode_mended(decode: Callable[[bytes], T], body: bytes) -> T:
-    """The body decoded. Browsers cut texts in the middle of an emoji: that is mended."""
-    try:
-        return decode(body)
-    except msgspec.DecodeError:
-        mended = _ESCAPE.sub(_without_lone_surrogate, body)
-        if mended == body:
-            raise
-        return decode(mended)
-
-
-def _without_lone_surrogate(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[2] else escape[0]
-
-
-def _decode_leniently(raw: bytes) -> SentEvent:
-    """One event, its unknown fields moved to `extra`. Raises InvalidEvent."""
-    try:
-        return _decode_event(raw)
-    except DECODE_ERRORS:
-        pass
-    return sent_event(fields_of(raw))
-
-
-def fields_of(raw: bytes) -> dict[str, Any]:
-    """One event as the object that it must be. Raises InvalidEvent."""
-    try:
-        fields = decode_mended(_decode_any, raw)
-    except DECODE_ERRORS as error:
-        raise InvalidEvent(
-            "", "invalid_json", f"the event is not JSON in UTF-8: `{error}`"
-        ) from None
-    if not isinstance(fields, dict):
-        raise InvalidEvent("", "not_an_object", f"an event must be an object: `{shown(fields)}`")
-    return fields
-
-
-def sent_event(fields: dict[str, Any]) -> SentEvent:
-    """The event of these fields, the unknown of them moved to `extra`. Raises InvalidEvent."""
-    known = {key: value for key, value in fields.items() if key in _SENT_FIELDS}
-    unknown = {key: value for key, value in fields.items() if key not in _SENT_FIELDS}
-    if isinstance(known.get("items"), list):
-        known["items"], unknown_of_items = _split_items(known["items"])
-        if any(unknown_of_items):
-            unknown["items"] = unknown_of_items
-    try:
-        event = msgspec.convert(known, SentEvent)
-    except msgspec.ValidationError as error:
-        raise explained(error, known) from None
-    if unknown:
-        event.extra = unknown | _extra_fields(event.extra)
-    return event
-
-
-def _split_items(items: list[Any]) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Items with the fields of the contract, and for each the fields outside of it."""
-    known: list[Any] = []
-    unknown: list[dict[str, Any]] = []
-    for item in items:
-        if not isinstance(item, dict):
-            known.append(item)
-            unknown.append({})
-            continue
-        known.append({key: value for key, value in item.items() if key in _ITEM_FIELDS})
-        unknown.append({key: value for key, value in item.items() if key not in _ITEM_FIELDS})
-    return known, unknown
-
-
-def _extra_fields(extra: dict[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(extra, str):
-        extra = _decode_any(extra_text(extra))
-    return extra if isinstance(extra, dict) else {}

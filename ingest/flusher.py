@@ -17,15 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-import msgspec
 import pyarrow as pa
 
 from ingest import sessions, shipments
-from ingest.contract import table_from_lines
-from ingest.outbox import Outbox, RejectedRow
+from ingest.outbox import Outbox
 from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken
 from ingest.shipments import Shipment
-from warehouse.contracts import REJECTED_SCHEMA
 from warehouse.layout import RAW_EVENTS, RAW_REJECTED, raw_key
 from warehouse.parquet import read_parquet
 from warehouse.raw_erasure import hidden_events, hidden_rejected
@@ -38,8 +35,6 @@ logger = logging.getLogger(__name__)
 _PREFIXES = {EVENTS: RAW_EVENTS, REJECTED: RAW_REJECTED}
 _MAX_WAIT_SECONDS = 30.0
 _DRAIN_LOCK_SECONDS = 10.0
-
-_decode_rejected = msgspec.json.Decoder(RejectedRow).decode_lines
 
 
 class RawConflict(RuntimeError):
@@ -192,7 +187,7 @@ class Flusher:
         return rows.without(hidden(table, tombstones)) if len(tombstones) else rows
 
     def _ship(self, shipment: Shipment) -> None:
-        table = table_of(shipment.stream, shipments.lines_of(self.outbox.file, shipment))
+        table = shipments.rows_of(self.outbox.file, shipment)
         if table.num_rows != shipment.n_rows:
             raise RawConflict(
                 f"outbox range {shipment.first_seq}..{shipment.last_seq} of {shipment.stream} "
@@ -223,14 +218,6 @@ class Flusher:
             len(stored),
             key,
         )
-
-
-def table_of(stream: str, lines: bytes) -> pa.Table:
-    """Rows of the outbox as the table that raw keeps."""
-    if stream == EVENTS:
-        return table_from_lines(lines)
-    rows = [msgspec.structs.asdict(row) for row in _decode_rejected(lines)]
-    return pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA)
 
 
 def _read(key: str, shipment: Shipment, data: bytes) -> RawRows:

@@ -9,60 +9,25 @@ statements, however many events: Python's lock changes hands at each.
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ingest import sessions
-from ingest.contract import Event
+from ingest.appending import Appender
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
-from ingest.outbox_file import EVENTS, REJECTED, OutboxBroken, OutboxFile
+from ingest.outbox_file import EVENTS, OutboxBroken, OutboxFile
 from ingest.session_tail import SessionTail
-from ingest.sessions import from_microseconds, microseconds
-from warehouse.person import named_in
+from ingest.sessions import from_microseconds
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)
 
 _MAX_GROUP_EVENTS = 5_000
-
-_encoder = msgspec.json.Encoder()
-
-
-class OutboxFull(RuntimeError):
-    """As many events wait for the store as may wait; nothing of this request was kept."""
-
-    def __init__(self, depth: int, limit: int) -> None:
-        super().__init__(
-            f"at most {limit} events may wait for the object store, is it up? "
-            f"See SHALLOP_INGEST__OUTBOX_LIMIT_EVENTS; waiting: `{depth}`"
-        )
-        self.depth = depth
-        self.limit = limit
-
-
-class RejectedRow(msgspec.Struct, gc=False):
-    """One rejected event (REJECTED_SCHEMA) as the outbox keeps it; `body` is base64 in JSON."""
-
-    received_at: datetime
-    source: str
-    reason: str
-    message: str
-    body: bytes
-    user_agent: str | None = None
-    ip_prefix: str | None = None
-    page_url: str | None = None
-    target: str | None = None
-    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +58,7 @@ class Outbox:
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
-        self._n_unfolded = 0
+        self._appender = Appender(self.file, settings, self.erased)
         self._writer = threading.Thread(target=self._write, name="outbox-writer", daemon=True)
         self._writer.start()
 
@@ -179,8 +144,7 @@ class Outbox:
     def _commit(self, group: list[Decoded]) -> list[Exception | None]:
         """Make a group durable; for each request None, or why it is not."""
         try:
-            with self.file.transaction() as connection:
-                return self._append(connection, group)
+            return self._appender.append(group)
         except OutboxBroken as error:
             logger.error("outbox=broken n_requests=%d error=%s", len(group), error)
             return [error] * len(group)
@@ -192,126 +156,11 @@ class Outbox:
     def _fold(self) -> None:
         """Keep what is left to fold, and so what a reader has to read, within bounds."""
         try:
-            while self._n_unfolded >= sessions.FOLD_EVENTS:
+            while self._appender.n_unfolded >= sessions.FOLD_EVENTS:
                 sessions.fold(self.file, self.settings)
-                self._n_unfolded = sessions.n_unfolded(self.file)
+                self._appender.n_unfolded = sessions.n_unfolded(self.file)
         except Exception:  # the events are durable: the next group tries again
-            logger.exception("sessions=not_folded n_events=%d", self._n_unfolded)
-
-    def _append(
-        self, connection: sqlite3.Connection, group: list[Decoded]
-    ) -> list[Exception | None]:
-        depth, self._n_unfolded, version = connection.execute(
-            "select sum(n_in - n_out), sum(iif(name = ?, n_in - n_folded, 0)), "
-            "(select version from erasure) from stream",
-            (EVENTS,),
-        ).fetchall()[0]
-        if version:
-            self._take_out_erased(connection, version, group)
-        limit = self.settings.outbox_limit_events
-        outcomes: list[Exception | None] = []
-        kept: list[Decoded] = []
-        for decoded in group:
-            n_rows = len(decoded.events) + len(decoded.rejected)
-            if depth + n_rows > limit:
-                outcomes.append(OutboxFull(depth, limit))
-            else:
-                depth += n_rows
-                outcomes.append(None)
-                kept.append(decoded)
-        kept.sort(key=lambda decoded: decoded.received_at)
-        events = [event for decoded in kept for event in decoded.events]
-        rejected = [row for decoded in kept for row in _rejected_rows(decoded)]
-        if events:
-            self._append_rows(connection, EVENTS, events)
-        if rejected:
-            self._append_rows(connection, REJECTED, rejected)
-            connection.executemany(
-                "insert into rejection values (?, 1) on conflict (reason) do update set n = n + 1",
-                [(row.reason,) for row in rejected],
-            )
-        return outcomes
-
-    def _take_out_erased(
-        self, connection: sqlite3.Connection, version: int, group: list[Decoded]
-    ) -> None:
-        """Let go of what was erased and is sent again: in the transaction, so none slips by."""
-        tombstones = self.erased.of_version(connection, version)
-        for decoded in group:
-            events = [
-                event
-                for event in decoded.events
-                if not tombstones.hides(
-                    event.visitor_id, event.user_id, event.session_id, event.occurred_at
-                )
-            ]
-            rejected = [
-                (rejection, body)
-                for rejection, body in decoded.rejected
-                if not any(
-                    tombstones.hides_any(named_in(text))
-                    for text in (body, decoded.origin.target, decoded.origin.page_url)
-                    if text
-                )
-            ]
-            decoded.n_erased += len(decoded.events) - len(events)
-            decoded.n_erased += len(decoded.rejected) - len(rejected)
-            decoded.events, decoded.rejected = events, rejected
-
-    def _append_rows(
-        self, connection: sqlite3.Connection, stream: str, rows: Sequence[Event | RejectedRow]
-    ) -> None:
-        """Number rows, sorted by `received_at`, and append them to a stream."""
-        last_seq = connection.execute(
-            "update stream set n_in = n_in + ? where name = ? returning n_in", (len(rows), stream)
-        ).fetchall()[0][0]
-        first_seq = last_seq - len(rows) + 1
-        for part in _parts(rows, self.settings.flush_max_rows):
-            connection.execute(
-                "insert into batch (stream, first_seq, last_seq, received_at, lines) "
-                "values (?, ?, ?, ?, ?)",
-                (
-                    stream,
-                    first_seq,
-                    first_seq + len(part) - 1,
-                    microseconds(part[0].received_at),
-                    _encoder.encode_lines(part),
-                ),
-            )
-            first_seq += len(part)
-
-
-def _rejected_rows(decoded: Decoded) -> Iterator[RejectedRow]:
-    origin = decoded.origin
-    for rejection, body in decoded.rejected:
-        yield RejectedRow(
-            decoded.received_at,
-            decoded.source,
-            rejection.reason,
-            rejection.message,
-            body,
-            origin.user_agent,
-            origin.ip_prefix,
-            origin.page_url,
-            origin.target,
-            origin.encoding,
-        )
-
-
-def _hour(row: Event | RejectedRow) -> datetime:
-    return row.received_at.replace(minute=0, second=0, microsecond=0)
-
-
-def _parts(
-    rows: Sequence[Event | RejectedRow], max_rows: int
-) -> Iterator[Sequence[Event | RejectedRow]]:
-    """Sorted rows cut at hours, and at `max_rows`."""
-    hours = [rows]
-    if _hour(rows[0]) != _hour(rows[-1]):
-        hours = [list(part) for _, part in groupby(rows, key=_hour)]
-    for hour in hours:
-        for start in range(0, len(hour), max_rows):
-            yield hour[start : start + max_rows]
+            logger.exception("sessions=not_folded n_events=%d", self._appender.n_unfolded)
 
 
 def _resolve(group: list[_Request], outcomes: list[Exception | None]) -> None:

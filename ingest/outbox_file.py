@@ -1,8 +1,8 @@
 """The outbox's SQLite file: its tables, its connections, and transactions that are durable.
 
 WAL with `synchronous=FULL`: a transaction that was left without an error survives a crash and a
-power cut. Rows of `batch` hold JSON lines, numbered `first_seq..last_seq` without gaps within their
-stream, never across an hour of `received_at`.
+power cut. A row of `batch` holds rows of its stream (`ingest.rows`), numbered `first_seq..last_seq`
+without gaps within their stream, never across an hour of `received_at`.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from warehouse.store import sync_folder
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 EVENTS = "events"
 REJECTED = "rejected"
 
@@ -41,7 +41,8 @@ create table batch (
     first_seq integer not null,
     last_seq integer not null,
     received_at integer not null,      -- of its first row, microseconds
-    lines blob not null,
+    lines blob not null,               -- see ingest.rows
+    n_bytes integer not null default 0,  -- that they take unpacked, 0 where they are not packed
     primary key (stream, first_seq)
 );
 create table shipment (                -- the range being shipped, at most one per stream
@@ -76,6 +77,7 @@ create table session (
 );
 create index session_visitor on session (visitor_id)
 """
+_FROM_3 = "alter table batch add column n_bytes integer not null default 0"
 
 
 class OutboxBroken(RuntimeError):
@@ -90,6 +92,7 @@ class OutboxFile:
         self.path = path
         self._idle: deque[sqlite3.Connection] = deque()
         self._turn = threading.Lock()
+        self._write_lock: int | None = None
         self._inode: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +171,10 @@ class OutboxFile:
         """Close the connections; the last process to do so tidies the WAL away."""
         while self._idle:
             self._idle.pop().close()
+        with self._turn:
+            if self._write_lock is not None:
+                os.close(self._write_lock)
+                self._write_lock = None
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:
@@ -176,14 +183,14 @@ class OutboxFile:
         SQLite itself tries again after sleeps of up to 100 ms.
         """
         with self._turn:
-            descriptor = os.open(
-                self.path.with_suffix(".write.lock"), os.O_RDWR | os.O_CREAT, 0o644
-            )
+            if self._write_lock is None:
+                path = self.path.with_suffix(".write.lock")
+                self._write_lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._write_lock, fcntl.LOCK_EX)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
-                os.close(descriptor)
+                fcntl.flock(self._write_lock, fcntl.LOCK_UN)
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
@@ -258,5 +265,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> str:
     if version < 3:
         for statement in _TOMBSTONES.split(";\n"):
             connection.execute(statement)
+    if version in (1, 2, 3):
+        connection.execute(_FROM_3)
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     return str(connection.execute("select id from collector").fetchone()[0])

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
+from ingest.appending import OutboxFull
 from ingest.events import Rejection
-from ingest.outbox import Outbox, OutboxFull
+from ingest.outbox import Outbox
 from ingest.outbox_file import OutboxBroken
 from ingest.rejected import RejectedEvent, note_replayed, read_again, replayed_ids
 from warehouse.settings import IngestSettings

@@ -16,10 +16,10 @@ from ingest.traces import kept_agent, reduced
 from warehouse.contracts import EVENT_NAMES, EVENT_SCHEMA_VERSION, ITEM_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
-_EVENT_NAMES = frozenset(EVENT_NAMES)
-_ITEM_EVENT_NAMES = frozenset(ITEM_EVENT_NAMES)
+KNOWN_NAMES = frozenset(EVENT_NAMES)
+NAMES_WITH_ITEMS = frozenset(ITEM_EVENT_NAMES)
 # Before this, a number is rather a time in seconds than in milliseconds.
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _EXPECTED = {
@@ -88,7 +88,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     def accept(self, sent: SentEvent) -> Event:
         """The event to keep. Raises InvalidEvent."""
         name = sent.event_name
-        if name not in _EVENT_NAMES:
+        if name not in KNOWN_NAMES:
             raise _unknown_name(name)
         if not (sent.session_id or sent.visitor_id):
             raise InvalidEvent(
@@ -104,17 +104,16 @@ class Context(msgspec.Struct, frozen=True, gc=False):
                 f"an event may have {self.limits.max_event_items} items, "
                 f"split it, it has: `{len(items)}`",
             )
-        if name in _ITEM_EVENT_NAMES and not _names_an_item(items):
+        if name in NAMES_WITH_ITEMS and not _names_an_item(items):
             raise InvalidEvent(
                 "items",
                 "missing_items",
                 f'this event needs `"items": [{{"item_id": …}}]` with at least one item: `{name}`',
             )
-        extra = sent.extra
         return Event(
             event_id=sent.event_id.lower() if sent.event_id else self.mint(),
             event_name=name,
-            occurred_at=self._time(sent.occurred_at),
+            occurred_at=self.time_of(sent.occurred_at),
             received_at=self.received_at,
             visitor_id=sent.visitor_id or None,
             user_id=sent.user_id or None,
@@ -126,15 +125,28 @@ class Context(msgspec.Struct, frozen=True, gc=False):
             currency=sent.currency,
             page_url=sent.page_url,
             referrer=sent.referrer,
-            user_agent=kept_agent(sent.user_agent or self.user_agent, self.limits),
+            user_agent=self.agent_of(sent.user_agent),
             ip_prefix=self.ip_prefix,
             consent=sent.consent,
             source=self.source,
             schema_version=EVENT_SCHEMA_VERSION,
-            extra=reduced(extra_text(extra), self.limits) if extra is not None else None,
+            extra=self.extra_of(sent.extra),
         )
 
-    def _time(self, sent: datetime | int | None) -> datetime:
+    def agent_of(self, sent: str | None) -> str | None:
+        """What may be kept of an event's browser: the event's own word, else the request's."""
+        return kept_agent(sent or self.user_agent, self.limits)
+
+    def extra_of(self, sent: dict[str, Any] | str | None) -> str | None:
+        """`extra` as it may be kept. Raises InvalidEvent."""
+        return reduced(extra_text(sent), self.limits) if sent is not None else None
+
+    @property
+    def latest(self) -> datetime:
+        """What `occurred_at` may be at most."""
+        return self.received_at + timedelta(seconds=self.limits.max_future_seconds)
+
+    def time_of(self, sent: datetime | int | None) -> datetime:
         """`occurred_at` in UTC, neither before the year 2000 nor further ahead than allowed."""
         if sent is None:
             return self.received_at
@@ -147,16 +159,14 @@ class Context(msgspec.Struct, frozen=True, gc=False):
             raise InvalidEvent(
                 "occurred_at", "bad_timestamp", f"{_must('occurred_at')}: `{sent}`"
             ) from None
-        if occurred_at < _EARLIEST:
+        if occurred_at < EARLIEST:
             raise InvalidEvent(
                 "occurred_at",
                 "bad_timestamp",
                 "`occurred_at` is before the year 2000, if it is a number send epoch milliseconds, "
                 f"not seconds: `{sent}`",
             )
-        if occurred_at > self.received_at and occurred_at > self.received_at + timedelta(
-            seconds=self.limits.max_future_seconds
-        ):
+        if occurred_at > self.received_at and occurred_at > self.latest:
             raise InvalidEvent(
                 "occurred_at",
                 "future_timestamp",

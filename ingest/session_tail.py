@@ -8,11 +8,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 
 from ingest.outbox_file import EVENTS, OutboxFile
+from ingest.rows import are_columns, events_table, lines_of
+from ingest.session_columns import SCHEMA, session_rows
 from ingest.sessions import (
     FOLD_EVENTS,
-    SessionEvent,
     SessionPart,
     add,
     decode_session_events,
@@ -26,7 +28,7 @@ from warehouse.settings import IngestSettings
 _MAX_SESSIONS_OF_VISITOR = 20
 
 _TAIL = """
-select stream.n_folded, batch.last_seq, batch.lines, erasure.version
+select stream.n_folded, erasure.version, batch.first_seq, batch.last_seq, batch.lines
 from erasure, stream left join batch
 on batch.stream = stream.name and batch.first_seq > max(stream.n_folded, ?)
 where stream.name = ? order by batch.first_seq
@@ -42,13 +44,20 @@ class _Segment:
     parts: dict[str, SessionPart] = field(default_factory=dict)
     keys: dict[str, set[str]] = field(default_factory=dict)  # of a visitor's sessions
 
-    def add(self, last_seq: int, events: list[SessionEvent]) -> None:
+    def add_lines(self, lines: bytes) -> None:
+        """Add few events: one by one."""
+        events = decode_session_events(lines)
         add(self.parts, events)
         for event in events:
             if event.visitor_id:
                 self.keys.setdefault(event.visitor_id, set()).add(session_key(event))
-        self.n_events += len(events)
-        self.last_seq = last_seq
+
+    def add_columns(self, pieces: list[bytes]) -> None:
+        """Add events that the outbox has as columns: many at once."""
+        for row in session_rows(events_table(pieces, SCHEMA)):
+            self.parts.setdefault(row.key, SessionPart()).add(row)
+            if row.visitor_id:
+                self.keys.setdefault(row.visitor_id, set()).add(row.key)
 
 
 class SessionTail:
@@ -85,19 +94,28 @@ class SessionTail:
     def _read(self) -> None:
         """Read on to the end of the outbox, and forget what the table has."""
         found = self.file.rows(_TAIL, self._read_to, EVENTS)
-        if found[0][3] != self._erasure:  # what was read may be erased: read the file anew
-            self._erasure = found[0][3]
+        if found[0][1] != self._erasure:  # what was read may be erased: read the file anew
+            self._erasure = found[0][1]
             self._segments.clear()
             found = self.file.rows(_TAIL, 0, EVENTS)
-        for _, last_seq, lines, _ in found:
-            if last_seq is None:  # nothing new
-                break
-            if not self._segments or self._segments[-1].n_events >= FOLD_EVENTS:
-                self._segments.append(_Segment())
-            self._segments[-1].add(last_seq, decode_session_events(lines))
-            self._read_to = last_seq
+        new = [row[2:] for row in found if row[2] is not None]
+        for is_columns, group in groupby(new, key=lambda row: are_columns(row[2])):
+            self._add(is_columns, list(group))
         while self._segments and self._segments[0].last_seq <= found[0][0]:
             self._segments.popleft()
+
+    def _add(self, is_columns: bool, rows: list[tuple[int, int, bytes]]) -> None:
+        """Take in adjoining rows of the outbox (first_seq, last_seq, piece), all of one kind."""
+        if not self._segments or self._segments[-1].n_events >= FOLD_EVENTS:
+            self._segments.append(_Segment())
+        segment = self._segments[-1]
+        pieces = [piece for *_, piece in rows]
+        if is_columns:
+            segment.add_columns(pieces)
+        else:
+            segment.add_lines(b"".join(map(lines_of, pieces)))
+        segment.n_events += sum(last_seq - first_seq + 1 for first_seq, last_seq, _ in rows)
+        segment.last_seq = self._read_to = rows[-1][1]
 
     def _found(self, key: str) -> SessionPart | None:
         """A session, None where it has no step."""

@@ -13,10 +13,14 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 
 import msgspec
 
+from ingest import session_columns
 from ingest.outbox_file import EVENTS, OutboxFile
+from ingest.rows import events_table
+from ingest.session_columns import SessionRow, session_rows
 from warehouse.contracts import STEP_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -31,12 +35,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PURGE_ROWS = 2_000
 _STEP_LENGTH = 360  # of the longest step in a row, in characters
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 _decode_steps = msgspec.json.Decoder(Step).decode_lines
 
+# Rows are [key, visitor_id, seen_at, where their steps begin in :steps, how many bytes they take]:
+# as text within the rows, steps would be parsed for each of these.
 _UPSERT = """
 insert into session (key, visitor_id, seen_at, steps)
-select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(:rows) where true
+select value ->> 0, value ->> 1, value ->> 2,
+    cast(substr(:steps, value ->> 3, value ->> 4) as text)
+from json_each(:rows) where true
 on conflict (key) do update set
     visitor_id = coalesce(excluded.visitor_id, visitor_id),
     seen_at = max(seen_at, excluded.seen_at),
@@ -49,8 +57,18 @@ _TOUCH = """
 update session set
     visitor_id = coalesce(value ->> 1, visitor_id),
     seen_at = max(seen_at, value ->> 2),
-    steps = steps || (value ->> 3)
+    steps = steps || cast(substr(:steps, value ->> 3, value ->> 4) as text)
 from json_each(:rows) where session.key = value ->> 0
+"""
+_UNFOLDED = """
+select n_folded, version, last_seq, lines
+from erasure, stream join batch on batch.stream = stream.name
+    and batch.first_seq > n_folded and batch.first_seq <= n_folded + ?
+where stream.name = ? order by batch.first_seq
+"""
+_MOVE = """
+update stream set n_folded = ?
+where name = ? and n_folded = ? and (select version from erasure) = ?
 """
 
 
@@ -80,6 +98,12 @@ class SessionPart:
     visitor_id: str | None = None
     seen_at: int = 0
     steps: list[Step] = field(default_factory=list)
+
+    def add(self, row: SessionRow) -> None:
+        """Take in what further events add."""
+        self.visitor_id = row.visitor_id or self.visitor_id
+        self.seen_at = max(self.seen_at, row.seen_at)
+        self.steps += steps_of_row(row.steps)
 
     @property
     def has_items(self) -> bool:
@@ -128,26 +152,20 @@ def add(parts: dict[str, SessionPart], events: Iterable[SessionEvent]) -> None:
 
 
 def fold(file: OutboxFile, settings: IngestSettings) -> bool:
-    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is."""
+    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is.
+
+    What they add is worked out before the transaction, which others wait for, and given up where
+    another process was first or a person was erased meanwhile.
+    """
+    found = file.rows(_UNFOLDED, FOLD_EVENTS, EVENTS)
+    if not found:
+        return False
+    folded, version, *_ = found[0]
+    rows = session_rows(events_table((row[3] for row in found), session_columns.SCHEMA))
     with file.transaction() as connection:
-        found = connection.execute(
-            "select last_seq, lines from batch where stream = ? and first_seq > "
-            "(select n_folded from stream where name = ?) order by first_seq",
-            (EVENTS, EVENTS),
-        )
-        parts: dict[str, SessionPart] = {}
-        n_events, folded_to = 0, None
-        for last_seq, lines in found:
-            folded_to, events = last_seq, decode_session_events(lines)
-            add(parts, events)
-            n_events += len(events)
-            if n_events >= FOLD_EVENTS:
-                break
-        found.close()
-        if folded_to is None:
-            return False
-        _store(connection, parts, settings)
-        connection.execute("update stream set n_folded = ? where name = ?", (folded_to, EVENTS))
+        moved = connection.execute(_MOVE, (found[-1][2], EVENTS, folded, version))
+        if moved.rowcount:
+            _store(connection, rows, settings)
     return True
 
 
@@ -211,22 +229,23 @@ def _after_last_gap(ordered: list[Step], gap: int) -> int:
 
 
 def _store(
-    connection: sqlite3.Connection, parts: dict[str, SessionPart], settings: IngestSettings
+    connection: sqlite3.Connection, rows: list[SessionRow], settings: IngestSettings
 ) -> None:
     """Add to the rows of the sessions; one without a step is not worth a row until it has one.
 
     Steps are put after those that are there, in one statement: rows are put in order when read.
+    `rows` are sorted by key, so that neighbours share pages.
     """
-    rows: list[tuple[str, str | None, int, str]] = []
-    touched: list[tuple[str, str | None, int, str]] = []
-    for key in sorted(parts):  # neighbours share pages
-        part = parts[key]
-        row = (key, part.visitor_id, part.seen_at, _encoder.encode_lines(part.steps).decode())
-        (rows if part.has_items else touched).append(row)
     max_length = 2 * settings.session_max_steps * _STEP_LENGTH
-    if rows:
-        connection.execute(
-            _UPSERT, {"rows": _encoder.encode(rows).decode(), "max_length": max_length}
-        )
-    if touched:
-        connection.execute(_TOUCH, {"rows": _encoder.encode(touched).decode()})
+    for statement, has_items in ((_UPSERT, True), (_TOUCH, False)):
+        chosen = [row for row in rows if row.has_items == has_items]
+        if not chosen:
+            continue
+        steps = [row.steps.encode() for row in chosen]
+        starts = accumulate(map(len, steps), initial=1)
+        index = [
+            (row.key, row.visitor_id, row.seen_at, start, len(text))
+            for row, start, text in zip(chosen, starts, steps, strict=False)
+        ]
+        values = {"rows": _encode(index).decode(), "steps": b"".join(steps)}
+        connection.execute(statement, values | {"max_length": max_length})

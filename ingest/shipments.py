@@ -8,10 +8,13 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
+import pyarrow as pa
+
 from ingest.outbox_file import EVENTS, OutboxFile
+from ingest.rows import table_of
 from ingest.sessions import from_microseconds
 
-# Of JSON lines in one range, so that shipping takes a bounded part of the app's memory.
+# Of rows in one range, unpacked, so that shipping takes a bounded part of the app's memory.
 MAX_BYTES = 64_000_000
 
 _HOUR = 3_600_000_000
@@ -50,15 +53,15 @@ def begin(file: OutboxFile, stream: str, max_rows: int) -> Shipment | None:
     return Shipment(stream, first_seq, last_seq, from_microseconds(received_at))
 
 
-def lines_of(file: OutboxFile, shipment: Shipment) -> bytes:
-    """The rows of a range as JSON lines."""
+def rows_of(file: OutboxFile, shipment: Shipment) -> pa.Table:
+    """The rows of a range as the table that raw keeps."""
     found = file.rows(
         "select lines from batch where stream = ? and first_seq between ? and ? order by first_seq",
         shipment.stream,
         shipment.first_seq,
         shipment.last_seq,
     )
-    return b"".join(lines for (lines,) in found)
+    return table_of(shipment.stream, (piece for (piece,) in found))
 
 
 def finish(file: OutboxFile, shipment: Shipment) -> None:
@@ -84,7 +87,8 @@ def _next_range(
     Events that the sessions have not taken in yet stay.
     """
     batches = connection.execute(
-        "select first_seq, last_seq, received_at, length(lines) from batch where stream = ? "
+        "select first_seq, last_seq, received_at, max(n_bytes, length(lines)) from batch "
+        "where stream = ? "
         "and (stream <> ? or last_seq <= (select n_folded from stream where name = ?)) "
         "order by first_seq",
         (stream, EVENTS, EVENTS),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ingest.events import sent_event
+from ingest.lenient import sent_event
 from ingest.rules import InvalidEvent, extra_text
 
 ITEM = pl.Struct(

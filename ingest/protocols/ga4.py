@@ -16,12 +16,10 @@ from ingest.events import (
     Rejection,
     check_count,
     check_size,
-    decode_mended,
     decoded_each,
-    fields_of,
     on_behalf_of,
-    sent_event,
 )
+from ingest.lenient import decode_mended, fields_of, sent_event
 from ingest.protocols.values import (
     as_count,
     as_items,

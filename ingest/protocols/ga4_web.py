@@ -13,7 +13,8 @@ import re
 from typing import Any
 
 from ingest.contract import SentEvent
-from ingest.events import Decoded, check_count, check_size, decoded_each, sent_event
+from ingest.events import Decoded, check_count, check_size, decoded_each
+from ingest.lenient import sent_event
 from ingest.protocols.ga4 import our_name
 from ingest.protocols.values import as_items, event_id_from, pairs_of, take, taken_fields
 from ingest.rules import Context

@@ -3,15 +3,8 @@
 import msgspec
 
 from ingest.contract import SentEvent
-from ingest.events import (
-    Decoded,
-    check_count,
-    check_size,
-    decoded_each,
-    decoded_whole,
-    fields_of,
-    sent_event,
-)
+from ingest.events import Decoded, check_count, check_size, decoded_each, decoded_whole
+from ingest.lenient import fields_of, sent_event
 from ingest.rules import DECODE_ERRORS, Context
 
 SOURCE = "ndjson"

@@ -3,7 +3,8 @@
 from typing import Any
 
 from ingest.contract import EventItem, SentEvent
-from ingest.events import Decoded, check_size, decoded_each, sent_event
+from ingest.events import Decoded, check_size, decoded_each
+from ingest.lenient import sent_event
 from ingest.protocols.values import as_amount, as_item, as_time, pairs_of
 from ingest.rules import Context, InvalidEvent
 

@@ -10,17 +10,8 @@ from typing import Any
 import msgspec
 
 from ingest.contract import SentEvent
-from ingest.events import (
-    Decoded,
-    InvalidBody,
-    check_count,
-    check_size,
-    decode_mended,
-    decoded_each,
-    fields_of,
-    on_behalf_of,
-    sent_event,
-)
+from ingest.events import Decoded, InvalidBody, check_count, check_size, decoded_each, on_behalf_of
+from ingest.lenient import decode_mended, fields_of, sent_event
 from ingest.protocols.values import (
     as_item,
     as_items,

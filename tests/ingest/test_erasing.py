@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest import erasing
+from ingest.columns import MIN_TOGETHER, Together
 from ingest.events import Decoded
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
@@ -43,15 +44,20 @@ def tombstone(key: bytes, kind: str, one: str, until: datetime | None = None) ->
 @pytest.mark.parametrize(
     ("kind", "field"), [("visitor", "visitor_id"), ("user", "user_id"), ("session", "session_id")]
 )
+@pytest.mark.parametrize("times", [1, MIN_TOGETHER])
 def test_erased_events_are_not_kept_and_their_neighbours_are(
-    outbox: Outbox, key: bytes, decoded: Decode, sent: Make, kind: str, field: str
+    outbox: Outbox, key: bytes, decoded: Decode, sent: Make, kind: str, field: str, times: int
 ) -> None:
     erasing.remember(outbox.file, [tombstone(key, kind, "ü", FOR_EVER)])
-    request = decoded([sent(**{field: one}) for one in ("ü", "üü", "u", "Ü")])
+    other = decoded([sent(**{field: "other"})] * times)
+    outbox.append_now(other)
+    assert other.n_erased == 0
+    request = decoded([sent(**{field: one}) for one in ("ü", "üü", "u", "Ü")] * times)
+    assert isinstance(request.events, Together) == (times > 1)
     outbox.append_now(request)
-    assert request.n_erased == 1
-    assert [getattr(event, field) for event in request.events] == ["üü", "u", "Ü"]
-    assert outbox.depth() == 3
+    assert request.n_erased == times
+    assert [getattr(event, field) for event in request.events] == ["üü", "u", "Ü"] * times
+    assert outbox.depth() == 4 * times
 
 
 def test_another_process_knows_at_once(

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -91,9 +92,8 @@ def test_the_file_is_small_again_after_an_outage(
 ) -> None:
     monkeypatch.setattr("ingest.outbox_file._KEPT_PAGES", 64)
     outbox = Outbox(settings.outbox_path, settings.ingest)
-    page_url = "https://shop/" + "x" * 8_000
-    for _ in range(20):
-        outbox.append_now(decoded([sent(page_url=page_url) for _ in range(100)]))
+    for _ in range(20):  # of what cannot be compressed
+        outbox.append_now(decoded([sent(page_url=token_hex(4_000)) for _ in range(100)]))
     outbox.file.checkpoint()
     grown = settings.outbox_path.stat().st_size
     often = settings.ingest.model_copy(update={"flush_interval_seconds": 0.05})

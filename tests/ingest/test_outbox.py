@@ -9,13 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingest import sessions, shipments
+from ingest.appending import OutboxFull
+from ingest.columns import MIN_TOGETHER
 from ingest.events import Decoded
-from ingest.outbox import Outbox, OutboxBroken, OutboxFull
+from ingest.outbox import Outbox, OutboxBroken
 from warehouse.settings import IngestSettings, Settings
 
 Make = Callable[..., dict[str, Any]]
@@ -119,7 +123,7 @@ def test_a_full_disk_acknowledges_nothing_and_is_survived(
     used = connection.execute("pragma page_count").fetchone()[0]
     connection.execute(f"pragma max_page_count = {used + 2}")
     with caplog.at_level(logging.CRITICAL), pytest.raises(OutboxBroken, match="is its disk full"):
-        outbox.append_now(decoded([sent(page_url="u" * 8000) for _ in range(20)]))
+        outbox.append_now(decoded([sent(page_url=token_hex(4000)) for _ in range(20)]))
     assert outbox.depth() == 1
     outbox.append_now(decoded(sent()))
     assert outbox.depth() == 2
@@ -177,6 +181,7 @@ def test_a_file_of_version_1_is_taken_over_with_its_events(
     with sqlite3.connect(outbox.path) as connection:
         connection.execute("alter table stream drop column n_folded")
         connection.execute("alter table session add column last_at integer")
+        connection.execute("alter table batch drop column n_bytes")
         connection.execute("drop table erasure")
         connection.execute("drop table tombstone")
         connection.execute("pragma user_version = 1")
@@ -187,6 +192,42 @@ def test_a_file_of_version_1_is_taken_over_with_its_events(
     assert again.session_steps("new") == ["oak-lamp"]
     assert len(_shipped_ids(again)) == 3
     again.close()
+
+
+def test_a_file_of_version_3_is_taken_over_with_its_lines(
+    outbox: Outbox, decoded: Decode, sent: Make
+) -> None:
+    request = decoded([sent(page_url="u" * 2000) for _ in range(3)])
+    outbox.append_now(request)
+    outbox.close()
+    lines = msgspec.json.Encoder().encode_lines(request.events)
+    with sqlite3.connect(outbox.path) as connection:
+        connection.execute("update batch set lines = ?", (lines,))
+        connection.execute("alter table batch drop column n_bytes")
+        connection.execute("pragma user_version = 3")
+    connection.close()
+    again = Outbox(outbox.path, IngestSettings())
+    assert again.session_steps("session-1") == ["oak-lamp"]
+    again.append_now(decoded([sent() for _ in range(MIN_TOGETHER)]))
+    assert _shipped_ids(again)[:3] == [event.event_id for event in request.events]
+    again.close()
+
+
+@pytest.mark.parametrize("times", [1, MIN_TOGETHER])
+def test_a_group_that_has_not_all_room_keeps_what_has(
+    settings: Settings, decoded: Decode, sent: Make, times: int
+) -> None:
+    outbox = Outbox(settings.outbox_path, IngestSettings(outbox_limit_events=3 * times))
+    requests = [decoded([sent() for _ in range(n * times)]) for n in (2, 2, 1)]
+
+    async def append_all() -> list[BaseException | None]:
+        appends = (outbox.append(request) for request in requests)
+        return await asyncio.gather(*appends, return_exceptions=True)
+
+    first, second, third = asyncio.run(append_all())
+    assert (first, type(second), third) == (None, OutboxFull, None)
+    assert outbox.depth() == len(_shipped_ids(outbox)) == 3 * times
+    outbox.close()
 
 
 def test_ranges_never_cross_an_hour_and_cover_all(
@@ -287,7 +328,6 @@ def _ship_all(outbox: Outbox, max_rows: int = 1000) -> list[shipments.Shipment]:
 def _shipped_ids(outbox: Outbox) -> list[str]:
     ids = []
     while shipment := _begin(outbox, 1000):
-        table = shipments.lines_of(outbox.file, shipment)
-        ids += [line.split(b'"event_id":"')[1][:36].decode() for line in table.splitlines()]
+        ids += shipments.rows_of(outbox.file, shipment)["event_id"].to_pylist()
         shipments.finish(outbox.file, shipment)
     return ids

@@ -22,6 +22,7 @@ from ingest.rejected import (
     rejected_events,
 )
 from ingest.rejected_replay import Replay
+from ingest.rows import lines_of
 from warehouse.layout import RAW_REPLAYED
 from warehouse.settings import IngestSettings, Settings
 from warehouse.store import ObjectStore, open_store
@@ -75,7 +76,7 @@ def test_only_what_would_be_accepted_now_is_taken(store: ObjectStore) -> None:
 def test_an_event_keeps_its_time_and_sender_and_gets_the_same_id_each_time(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.rules._EVENT_NAMES", frozenset({"swipe"}))  # the fix
+    monkeypatch.setattr("ingest.rules.KNOWN_NAMES", frozenset({"swipe"}))  # the fix
     first, second = (read_again(as_json(store)[0], IngestSettings()) for _ in range(2))
     assert isinstance(first, Decoded)
     assert isinstance(second, Decoded)
@@ -211,4 +212,5 @@ def keep(settings: Settings, outbox: Outbox, body: bytes, source: str, origin: O
 
 def events_in(outbox: Outbox) -> list[dict[str, Any]]:
     rows = outbox.file.rows("select lines from batch where stream = 'events'")
-    return [msgspec.json.decode(line) for (lines,) in rows for line in lines.splitlines()]
+    lines = (line for (piece,) in rows for line in lines_of(piece).splitlines())
+    return [msgspec.json.decode(line) for line in lines]

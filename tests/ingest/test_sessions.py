@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ingest import sessions
+from ingest.columns import MIN_TOGETHER
 from ingest.events import Decoded
 from ingest.outbox import Outbox
 from warehouse.settings import IngestSettings, Settings
@@ -164,6 +165,37 @@ def test_what_is_read_does_not_depend_on_what_is_folded(
             if reader not in (outbox, other):
                 reader.close()
     other.close()
+
+
+def test_batches_and_single_events_of_a_session_are_read_and_folded_alike(
+    outbox: Outbox, decoded: Decode, sent: Make, settings: Settings
+) -> None:
+    other = Outbox(settings.outbox_path, settings.ingest)
+    now = datetime.now(UTC)
+    expected: list[str] = []
+
+    def view(second: int, **ids: Any) -> dict[str, Any]:
+        expected.append(f'{second}"\\')
+        occurred_at = (now + timedelta(seconds=second)).isoformat()
+        return sent(items=[{"item_id": expected[-1]}], occurred_at=occurred_at, **ids)
+
+    for start in (0, 100, 200):
+        for seconds in (range(start, start + MIN_TOGETHER), [start + 50], [start + 51]):
+            ids = {"session_id": ..., "visitor_id": "alone"} if start == 100 else {}
+            outbox.append_now(decoded([view(second, **ids) for second in seconds]))
+            name = "alone" if start == 100 else "session-1"
+            wanted = [one for one in expected if (100 <= int(one[:-2]) < 200) == (start == 100)]
+            for reader in (outbox, other):
+                assert reader.session_steps(name) == wanted[-50:]
+                if name == "session-1":
+                    assert reader.session_steps("visitor-1") == wanted[-50:]
+    assert sessions.fold(outbox.file, settings.ingest)
+    again = Outbox(settings.outbox_path, settings.ingest)
+    for reader in (outbox, other, again):
+        assert reader.session_steps("alone") == expected[34:68]
+        assert reader.session_steps("session-1") == [*expected[:34], *expected[68:]][-50:]
+    other.close()
+    again.close()
 
 
 def test_a_page_view_alone_makes_no_session(

@@ -1,0 +1,194 @@
+"""Batches in columns are what single events are: accepted, kept, shipped and folded alike."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest import events, session_columns, sessions
+from ingest.columns import MIN_TOGETHER, Together
+from ingest.contract import to_arrow
+from ingest.events import Decoded, decode_events
+from ingest.rows import are_columns, events_table, lines_of, packed_columns, packed_lines
+from warehouse.contracts import EVENT_NAMES, RAW_EVENT_SCHEMA
+from warehouse.settings import IngestSettings
+
+NOW = datetime(2026, 3, 1, 12, 30, 15, 123_457, tzinfo=UTC)
+IDS = st.uuids().map(str) | st.uuids().map(lambda one: str(one).upper())
+TEXT = st.none() | st.text(max_size=12) | st.sampled_from(['a"b', "a\\b", "\n\t\x00", "ü🛶", "a,b"])
+WORDS = TEXT | st.sampled_from(["one", "two"])
+TIMES = st.integers(946_684_800_000_000, 1_772_000_000_000_000).map(
+    lambda passed: sessions.from_microseconds(passed).isoformat()
+)
+ITEM = st.fixed_dictionaries(
+    {},
+    optional={
+        "item_id": st.none()
+        | st.text(min_size=1, max_size=8)
+        | st.sampled_from(['"', "\\", "\x01"]),
+        "item_name": TEXT,
+        "price": st.none() | st.floats(0, 1e9) | st.integers(0, 10**6),
+        "quantity": st.none() | st.integers(0, 2**31 - 1),
+        "index": st.none() | st.integers(0, 2**31 - 1),
+    },
+)
+RIGHT = st.fixed_dictionaries(
+    {
+        "event_id": IDS,
+        "event_name": st.sampled_from(EVENT_NAMES),
+        "session_id": st.sampled_from([None, "", "s1", "s2", 's"3']),
+        "visitor_id": st.sampled_from(["v1", "v2"]),
+        "items": st.lists(ITEM, min_size=1, max_size=3).map(
+            lambda items: [{"item_id": "first"}, *items]
+        ),
+    },
+    optional={
+        "occurred_at": TIMES
+        | st.integers(946_684_800_000, 1_772_000_000_000)
+        | st.none()
+        | st.just("2026-03-01T13:30:15.5+02:30"),
+        "user_id": WORDS,
+        "item_list_id": WORDS,
+        "recommendation_id": WORDS,
+        "value": st.none() | st.floats(0, 1e12),
+        "currency": st.sampled_from([None, "EUR", ""]),
+        "page_url": WORDS,
+        "referrer": WORDS,
+        "user_agent": st.sampled_from([None, "", "Mozilla/5.0 Firefox/128.0"]),
+        "consent": WORDS,
+        "extra": st.none() | st.sampled_from([{"a": [1, None]}, '{"ip": "203.0.113.9"}', {}]),
+    },
+)
+# Wrong in one way each, or right in a way that columns leave to single events.
+ODD: list[dict[str, Any]] = [
+    {"event_id": None},
+    {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c330"},
+    {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301,"},
+    {"event_id": "3f2504e0,4f89-41d3-9a0c-0305e82c3301"},
+    {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c330ü"},
+    {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c330x"},
+    {"event_id": 7},
+    {"event_name": "no"},
+    {"event_name": None},
+    {"visitor_id": "", "session_id": None},
+    {"visitor_id": None, "session_id": ""},
+    {"visitor_id": "v" * 257},
+    {"event_name": "view_item", "items": []},
+    {"event_name": "view_item", "items": None},
+    {"event_name": "view_item", "items": [{"item_name": "no id"}]},
+    {"event_name": "view_item", "items": [{"item_name": "no id"}, {"item_id": "a"}]},
+    {"event_name": "page_view", "items": []},
+    {"event_name": "page_view", "items": [{"item_id": str(n)} for n in range(201)]},
+    {"occurred_at": "1999-12-31T23:59:59.999999Z"},
+    {"occurred_at": "0001-01-01T00:00:00+14:00"},
+    {"occurred_at": (NOW + timedelta(days=1, microseconds=1)).isoformat()},
+    {"occurred_at": (NOW + timedelta(days=1)).isoformat()},
+    {"occurred_at": "2026-03-01T12:00:00"},
+    {"occurred_at": 10**30},
+    {"occurred_at": 12},
+    {"extra": "[]"},
+    {"extra": "{"},
+    {"unknown": 1},
+    {"value": -1},
+]
+
+
+@pytest.mark.parametrize("agent", ["keep", "family", "drop"])
+@settings(max_examples=60, deadline=None)
+@given(st.lists(RIGHT, min_size=1, max_size=5))
+def test_right_batches_are_kept_and_shipped_as_single_events_are(
+    agent: str, sent: list[dict[str, Any]]
+) -> None:
+    limits = IngestSettings(user_agent=agent)
+    body = msgspec.json.encode(sent) + b" " * 4_096
+    together, singly = decode_together(body, limits), decode_singly(body, limits)
+    assert isinstance(together.events, Together)
+    assert not isinstance(singly.events, Together)
+    assert list(together.events) == singly.events
+    assert list(together.persons()) == list(singly.persons())
+    packed = packed_columns([together.events, together.events])
+    lines = packed_lines([*singly.events, *singly.events])
+    assert are_columns(packed.data)
+    assert not are_columns(lines.data)
+    table = events_table([packed.data])
+    assert table.schema.equals(RAW_EVENT_SCHEMA, check_metadata=True)
+    assert table.equals(to_arrow([*singly.events, *singly.events]))
+    both = events_table([lines.data, packed.data, lines.data])
+    assert both.equals(pa.concat_tables([table, table, table]).combine_chunks())
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("place", [0, -1])
+def test_an_odd_event_is_judged_as_by_itself(odd: dict[str, Any], place: int) -> None:
+    sent = [
+        {
+            "event_id": f"3f2504e0-4f89-41d3-9a0c-0305e82c33{n:02x}",
+            "event_name": "view_item",
+            "visitor_id": "v",
+            "items": [{"item_id": "a"}],
+            "page_url": "https://shop.example/" + "p" * 100,
+        }
+        for n in range(MIN_TOGETHER)
+    ]
+    sent[place] |= odd
+    body = msgspec.json.encode(sent)
+    together, singly = decode(body), decode_singly(body)
+    assert together.rejected == singly.rejected
+    assert together.n_minted == singly.n_minted
+    assert [known(one) for one in together.events] == [known(one) for one in singly.events]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(RIGHT, min_size=1, max_size=40), st.integers(0, 40))
+def test_sessions_are_folded_as_from_single_events(sent: list[dict[str, Any]], cut: int) -> None:
+    accepted = [
+        *decode_singly(msgspec.json.encode(sent[:cut] or sent)).events,
+        *decode_singly(
+            msgspec.json.encode(sent[cut:] or sent), at=NOW + timedelta(minutes=1)
+        ).events,
+    ]
+    lines = packed_lines(accepted).data
+    expected: dict[str, sessions.SessionPart] = {}
+    sessions.add(expected, sessions.decode_session_events(lines_of(lines)))
+    table = events_table([lines], session_columns.SCHEMA)
+    rows = session_columns.session_rows(table)
+    assert [row.key for row in rows] == sorted(expected, key=str.encode)
+    for row in rows:
+        found, wanted = sessions.SessionPart(), expected[row.key]
+        found.add(row)
+        assert found == wanted
+        assert row.has_items == wanted.has_items
+
+
+def test_no_events_make_no_sessions() -> None:
+    assert session_columns.session_rows(session_columns.SCHEMA.empty_table()) == []
+
+
+def decode(body: bytes, limits: IngestSettings | None = None, at: datetime = NOW) -> Decoded:
+    return decode_events(
+        body, limits=limits or IngestSettings(), received_at=at, ip="203.0.113.9",
+        user_agent="Mozilla/5.0 Chrome/128.0", source="json",
+    )  # fmt: skip
+
+
+def decode_together(body: bytes, limits: IngestSettings) -> Decoded:
+    """As if every batch were large."""
+    with patch.object(events, "MIN_TOGETHER", 1):
+        return decode(body, limits)
+
+
+def decode_singly(body: bytes, limits: IngestSettings | None = None, at: datetime = NOW) -> Decoded:
+    """As if no batch were large."""
+    with patch.object(events, "MIN_TOGETHER", 10_000):
+        return decode(body, limits, at)
+
+
+def known(event: Any) -> dict[str, Any]:
+    """An event without the id that may have been minted."""
+    fields = msgspec.structs.asdict(event)
+    return {name: value for name, value in fields.items() if name != "event_id"}
