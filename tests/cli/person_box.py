@@ -3,10 +3,12 @@
 import gzip
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from ingest.events import decode_events
 from ingest.flusher import Flusher
 from ingest.outbox import Outbox
+from ingest.rows import table_of
 from tests.transforms.conftest import Shop
 from warehouse import layout, snapshot
 from warehouse.settings import Settings
@@ -153,6 +156,10 @@ def _forms(name: str, data: bytes) -> Iterator[bytes]:
         yield repr(pq.read_table(BytesIO(data)).to_pylist()).encode()
     if data[:2] == b"\x1f\x8b":
         yield gzip.decompress(data)
+    if name.endswith("/outbox.sqlite"):  # what is packed
+        with closing(sqlite3.connect(f"file:{name}?mode=ro", uri=True)) as connection:
+            for stream, lines in connection.execute("select stream, lines from batch").fetchall():
+                yield repr(table_of(stream, [lines]).to_pylist()).encode()
     if name.endswith(".duckdb"):
         with duckdb.connect(name, read_only=True) as connection:
             for (table,) in connection.execute("select table_name from duckdb_tables()").fetchall():
