@@ -15,7 +15,7 @@ def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     and is done).
     """
     with pq.ParquetFile(pa.BufferReader(data)) as file:
-        return file.read(None if columns is None else list(columns))
+        return file.read(None if columns is None else list(columns), use_threads=False)
 
 
 def write_parquet(table: pa.Table) -> bytes:

@@ -7,11 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from warehouse.settings import Settings
+
+UVICORN = (
+    "uvicorn",
+    "--factory",
+    "api.app:create_app",
+)  # logs each request, unlike `shallop serve`
 
 
 @contextmanager
@@ -21,8 +27,9 @@ def running(
     workers: int = 1,
     flush_interval_seconds: float = 600,
     more: Mapping[str, str] = {},
+    program: Sequence[str] = UVICORN,
 ) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """`shallop serve` with these workers; its port and process. Ended, and waited for, on leaving.
+    """A server with these workers; its port and process. Ended, and waited for, on leaving.
 
     `more` is of its environment.
     """
@@ -30,7 +37,7 @@ def running(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        sys.executable, "-m", "shallop", "serve",
+        sys.executable, "-m", *program,
         "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers),
     ]  # fmt: skip
     environment = {

@@ -57,7 +57,7 @@ def test_two_workers_share_sessions_and_lose_nothing(
 
 
 def test_metrics_are_of_all_workers(settings: Settings) -> None:
-    with running(settings, workers=2) as (port, process):
+    with running(settings, workers=2, program=("shallop", "serve")) as (port, process):
         for number in range(40):  # a connection each: either worker may take it
             assert request(port, "POST", "/events", view("mug", f"s-{number}"))[0] == 202
         for _ in range(10):
