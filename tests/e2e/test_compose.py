@@ -122,7 +122,8 @@ def _replay(shop_data: Path, folder: Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "shallop", "replay", str(folder / "events.parquet"),
          "--url", APP, "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=ENVIRONMENT | {"SHALLOP_HOME": str(folder / "home")}, capture_output=True,
+        text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
