@@ -215,7 +215,7 @@ def _build(settings: Settings) -> None:
     """All models and tests of the warehouse, for real."""
     prepare_dbt(settings)
     done = subprocess.run(
-        dbt_command(settings, "build"),
+        dbt_command(settings, "build", "--quiet", "--log-format", "text", "--no-use-colors"),
         env=dbt_process_environment(settings, run_path(settings)),
         cwd=PROJECT_DIR,
         capture_output=True,
@@ -223,7 +223,7 @@ def _build(settings: Settings) -> None:
         check=False,
     )
     if done.returncode:
-        fail(f"`dbt build` failed: {done.stdout[-2000:]}")
+        fail(f"`dbt build` failed: {done.stdout.strip()}")
 
 
 def _ids_in(settings: Settings, model: str) -> Counter[str]:
