@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import monotonic
 
 import msgspec
@@ -73,6 +74,7 @@ ANYBODY = Caller()
 caller: ContextVar[Caller] = ContextVar("caller", default=ANYBODY)
 
 
+@lru_cache(maxsize=1024)
 def scope_of(path: str, is_event_path: bool) -> str | None:
     """The scope that a path asks for, None where it is open; what is unknown is for `admin`."""
     if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
@@ -121,7 +123,10 @@ class AccessControl:
         if needed is None:
             return scope, receive
         try:
-            return await self._admit(path, needed, scope, receive)
+            state = self.keys.look()
+            if not state.is_required:
+                return self._anybody(scope), receive
+            return await self._with_key(path, needed, state, scope, receive)
         except Refused as error:
             if error.status not in _OF_THE_BODY:
                 self.count(error)
@@ -144,19 +149,19 @@ class AccessControl:
                 self.count(error)
                 raise
 
-    async def _admit(
-        self, path: str, needed: str, scope: Scope, receive: Receive
+    def _anybody(self, scope: Scope) -> Scope:
+        """The request as the route may see it, where no key is asked for."""
+        if self._origins:
+            self._check_origin(dict(scope["headers"]), self._origins, _LISTED)
+        caller.set(ANYBODY)
+        return _without_keys(scope)
+
+    async def _with_key(
+        self, path: str, needed: str, state: KeyState, scope: Scope, receive: Receive
     ) -> tuple[Scope, Receive]:
-        state = self.keys.look()
-        query = without_keys(scope["query_string"])
-        allowed = scope if query is scope["query_string"] else {**scope, "query_string": query}
-        if not state.is_required:
-            if self._origins:
-                self._check_origin(dict(scope["headers"]), self._origins, _LISTED)
-            caller.set(ANYBODY)
-            return allowed, receive
         if state.is_locked:
             raise _locked()
+        allowed = _without_keys(scope)
         headers = dict(scope["headers"])
         sent = in_request(headers, scope["query_string"])
         if not is_ours(sent) and path.startswith(MAY_CARRY_IN_BODY) and scope["method"] == "POST":
@@ -262,6 +267,11 @@ def _known(sent: SentKey | None, state: KeyState, needed: str) -> Key:
             remedy=f"{other}: `shallop keys create --scope {needed}`",
         )
     return key
+
+
+def _without_keys(scope: Scope) -> Scope:
+    query = without_keys(scope["query_string"])
+    return scope if query is scope["query_string"] else {**scope, "query_string": query}
 
 
 def _is_own_page(headers: Mapping[bytes, bytes]) -> bool:

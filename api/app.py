@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
-    async with running(app.settings, app.metrics, app.access) as parts:
+    async with app.metrics.settling(), running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))
         # What is loaded stays: walking a few hundred thousand objects again in each full

@@ -1,7 +1,6 @@
 """A request's body: read up to a limit, and without keys."""
 
-from dataclasses import dataclass
-
+import msgspec
 from starlette.types import Message, Receive, Scope
 
 from api.errors import ClientGone
@@ -15,8 +14,7 @@ from warehouse.settings import IngestSettings
 _CUT_BYTES = 65_536
 
 
-@dataclass(frozen=True)
-class SentBody:
+class SentBody(msgspec.Struct, frozen=True, gc=False):
     """A body as it was sent; of one longer than may be, its beginning, with `encoding` CUT."""
 
     data: bytes
@@ -68,8 +66,10 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -
     body = b"".join(parts)
     if is_too_large or n_bytes > limit:
         return SentBody(body[:_CUT_BYTES], bodies.CUT)
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    return SentBody(body, encoding.strip().lower())
+    encoding = headers.get(b"content-encoding")
+    if encoding is None:
+        return SentBody(body, "identity")
+    return SentBody(body, encoding.decode("latin-1").strip().lower())
 
 
 def replayed(scope: Scope, body: bytes) -> tuple[Scope, Receive]:

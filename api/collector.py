@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -35,6 +35,9 @@ _encode = msgspec.json.Encoder().encode
 # `sendBeacon` sends text/plain: a type that needs no preflight. `curl --data` names a form.
 _JSON_TYPES = ("", "application/json", "text/plain", "application/x-www-form-urlencoded")
 _NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+
+# Reads a request's body. Raises InvalidBody.
+Decode = Callable[[bytes, Context], Decoded]
 
 
 class EventsReply(msgspec.Struct, omit_defaults=True):
@@ -83,16 +86,7 @@ class Collector:
 
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
-        media_type = _media_type(headers.get(b"content-type", b""))
-
-        def decode(body: bytes, context: Context) -> Decoded:
-            if media_type in _NDJSON_TYPES:
-                return ndjson.decode(body, context)
-            if media_type not in _JSON_TYPES:
-                raise _unsupported(media_type)
-            return decode_json(body, context)
-
-        source = ndjson.SOURCE if media_type in _NDJSON_TYPES else SOURCE
+        source, decode = _reading(headers.get(b"content-type", b""))
         return _reply(await self.take(scope, receive, headers, source, decode))
 
     async def take(
@@ -101,7 +95,7 @@ class Collector:
         receive: Receive,
         headers: dict[bytes, bytes],
         source: str,
-        decode: Callable[[bytes, Context], Decoded],
+        decode: Decode,
         *,
         query: str = "",
     ) -> Decoded:
@@ -158,30 +152,31 @@ class Collector:
     async def keep(self, decoded: Decoded) -> None:
         """Return once a request's events are durable, and counted. Raises Refused (429, 503)."""
         self._charge(len(decoded.events) + len(decoded.rejected))
-        await self._append(decoded)
+        try:
+            await self.outbox.append(decoded)
+        except (OutboxFull, OutboxBroken) as error:
+            raise self._unavailable(error) from None
         self.metrics.count_accepted(decoded.source, len(decoded.events))
         if decoded.n_erased:
             self.metrics.events_erased.labels(decoded.source).inc(decoded.n_erased)
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 
-    async def _append(self, decoded: Decoded) -> None:
-        retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        remedy = f"nothing of this request was kept: send it again in {RETRY_AFTER_SECONDS} s"
-        try:
-            await self.outbox.append(decoded)
-        except OutboxFull as error:
-            raise Refused(503, "outbox_full", str(error), remedy=remedy, headers=retry) from None
-        except OutboxBroken as error:
+    def _unavailable(self, error: OutboxFull | OutboxBroken) -> Refused:
+        code, message = "outbox_full", str(error)
+        if isinstance(error, OutboxBroken):
             if self._seldom.is_due("outbox_broken"):
-                logger.error("outbox_broken error=%r", str(error))
-            raise Refused(
-                503,
-                "outbox_broken",
-                "events cannot be made durable right now, /status says why",
-                remedy=remedy,
-                headers=retry,
-            ) from None
+                logger.error("outbox_broken error=%r", message)
+            code, message = (
+                "outbox_broken", "events cannot be made durable right now, /status says why"
+            )  # fmt: skip
+        return Refused(
+            503,
+            code,
+            message,
+            remedy=f"nothing of this request was kept: send it again in {RETRY_AFTER_SECONDS} s",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -206,12 +201,18 @@ def _reply(decoded: Decoded) -> Reply:
 
 
 @lru_cache(maxsize=256)
-def _media_type(content_type: bytes) -> str:
-    return content_type.split(b";")[0].strip().lower().decode("latin-1")
+def _reading(content_type: bytes) -> tuple[str, Decode]:
+    """What events of this type are, and how they are read."""
+    media_type = content_type.split(b";")[0].strip().lower().decode("latin-1")
+    if media_type in _NDJSON_TYPES:
+        return ndjson.SOURCE, ndjson.decode
+    if media_type in _JSON_TYPES:
+        return SOURCE, decode_json
+    return SOURCE, partial(_unsupported, media_type)
 
 
-def _unsupported(media_type: str) -> InvalidBody:
-    return InvalidBody(
+def _unsupported(media_type: str, body: bytes, context: Context) -> Decoded:
+    raise InvalidBody(
         "unsupported_media_type",
         f"events come as JSON, not as: `{shown(media_type)}`",
         status=415,

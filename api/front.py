@@ -7,11 +7,11 @@ for it. Everything else goes on to FastAPI.
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from os import urandom
+from random import getrandbits
 from time import perf_counter
 from typing import Protocol, runtime_checkable
 
+import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import AccessControl
@@ -25,8 +25,7 @@ logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A whole reply; its body is JSON unless said otherwise, and empty with status 204."""
 
     status: int
@@ -159,7 +158,7 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
-    return urandom(16).hex().encode()
+    return b"%032x" % getrandbits(128)
 
 
 async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from ingest.columns import Together
@@ -21,6 +22,7 @@ from warehouse.erasure import Tombstones
 from warehouse.person import named_in
 from warehouse.settings import IngestSettings
 
+_RECEIVED_AT = attrgetter("received_at")
 _INSERT = (
     "insert into batch (stream, first_seq, last_seq, received_at, lines, n_bytes) "
     "values (?, ?, ?, ?, ?, ?)"
@@ -87,19 +89,21 @@ class Appender:
         return outcomes
 
     def _work(self, group: list[Decoded]) -> _Work:
-        group = sorted(group, key=lambda decoded: decoded.received_at)
+        group = sorted(group, key=_RECEIVED_AT)
         parts: list[_Part] = []
-        for _, hour in groupby(group, key=_hour):
-            parts += _parts_of_hour(list(hour), self._settings.flush_max_rows)
+        for requests in _by_hour(group):
+            parts += _parts_of_hour(requests, self._settings.flush_max_rows)
         reasons = [why.reason for decoded in group for why, _ in decoded.rejected]
         return _Work(parts, reasons)
 
     def _outcomes(self, depth: int, group: list[Decoded]) -> list[Exception | None]:
         """None for what there is room for."""
         limit = self._settings.outbox_limit_events
+        sizes = [len(decoded.events) + len(decoded.rejected) for decoded in group]
+        if depth + sum(sizes) <= limit:
+            return [None] * len(group)
         outcomes: list[Exception | None] = []
-        for decoded in group:
-            n_rows = len(decoded.events) + len(decoded.rejected)
+        for n_rows in sizes:
             if depth + n_rows > limit:
                 outcomes.append(OutboxFull(depth, limit))
             else:
@@ -136,6 +140,13 @@ class Appender:
             connection.executemany(_COUNT_REASON, [(reason,) for reason in work.reasons])
 
 
+def _by_hour(group: list[Decoded]) -> list[list[Decoded]]:
+    """Requests in order of their receipt, those of each hour together."""
+    if not group or _hour(group[0]) == _hour(group[-1]):
+        return [group]
+    return [list(hour) for _, hour in groupby(group, key=_hour)]
+
+
 def _hour(decoded: Decoded) -> datetime:
     return decoded.received_at.replace(minute=0, second=0, microsecond=0)
 
@@ -144,16 +155,20 @@ def _parts_of_hour(requests: Sequence[Decoded], max_rows: int) -> Iterator[_Part
     """The rows of requests of one hour: batches as columns, all other events as lines."""
     single: list[Event] = []
     together: list[Together] = []
+    rejected: list[RejectedRow] = []
     for decoded in requests:
-        if isinstance(decoded.events, Together) and len(decoded.events) <= max_rows:
-            together.append(decoded.events)
+        events = decoded.events
+        # Not `isinstance`, which asks an abstract class in Python.
+        if type(events) is Together and len(events) <= max_rows:
+            together.append(events)
         else:
-            single += decoded.events
+            single += events
+        if decoded.rejected:
+            rejected += RejectedRow.of(decoded)
     for some in _at_most(together, max_rows):
         received_at = microseconds(some[0].context.received_at)
         yield _Part(EVENTS, sum(map(len, some)), received_at, packed_columns(some))
     yield from _lines(EVENTS, single, max_rows)
-    rejected = [row for decoded in requests for row in RejectedRow.of(decoded)]
     yield from _lines(REJECTED, rejected, max_rows)
 
 

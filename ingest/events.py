@@ -6,7 +6,6 @@ something is not, so that one wrong event never costs the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +23,7 @@ _BATCH_BYTES = 4_096  # a body as long may hold many events
 # Reads one event of a request, by its place there: the event, and whose it is.
 Read = Callable[[int, bytes], tuple[SentEvent, Context]]
 
+_decode_one = msgspec.json.Decoder(SentEvent).decode
 _decode_body = msgspec.json.Decoder(SentEvent | list[SentEvent]).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -69,8 +69,7 @@ class Origin(msgspec.Struct, frozen=True):
 _NO_ORIGIN = Origin()
 
 
-@dataclass(slots=True)
-class Decoded:
+class Decoded(msgspec.Struct):
     """What became of a request's events; of a rejected one its original bytes are kept, but for
     what may not be kept of its sender (`ingest.traces`).
 
@@ -136,7 +135,8 @@ def decode_events(
 
 def decode_json(body: bytes, context: Context) -> Decoded:
     """`decode_events` of a request whose context is known. Raises InvalidBody."""
-    decoded = _batch(body, context)
+    is_long = len(body) >= _BATCH_BYTES
+    decoded = _batch(body, context) if is_long else _one(body, context)
     if decoded is not None:
         return decoded
     try:
@@ -152,9 +152,22 @@ def decode_json(body: bytes, context: Context) -> Decoded:
     )
 
 
+def _one(body: bytes, context: Context) -> Decoded | None:
+    """The event of a body that is one, None where it is none or not right."""
+    if body[:1] != b"{" or len(body) > context.limits.max_body_bytes:
+        return None
+    try:
+        sent = _decode_one(body)
+        event = context.accept(sent)
+    except (*DECODE_ERRORS, InvalidEvent):
+        return None
+    n_minted = int(sent.event_id is None)
+    return Decoded([event], [], context.received_at, context.source, n_minted)
+
+
 def _batch(body: bytes, context: Context) -> Decoded | None:
     """All events of a large batch, None where one is not surely right."""
-    if not _BATCH_BYTES <= len(body) <= context.limits.max_body_bytes:
+    if len(body) > context.limits.max_body_bytes:
         return None
     try:
         return _together(decode_together(body), context)
@@ -183,7 +196,7 @@ def request_context(
     """What a request adds to each of its events; `received_at` has a zone."""
     return Context(
         limits=limits,
-        received_at=received_at.astimezone(UTC),
+        received_at=received_at if received_at.tzinfo is UTC else received_at.astimezone(UTC),
         ip_prefix=kept_address(ip, limits) if ip else None,
         user_agent=user_agent[:_MAX_USER_AGENT] if user_agent else None,
         source=source,
