@@ -46,7 +46,7 @@ class GroupCommit:
         self._when_closed = when_closed
         self._arrived: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._queue: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
+        self._lock = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
         self._thread.start()
@@ -55,39 +55,46 @@ class GroupCommit:
         """Return once the request is durable, else raise its outcome."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        arrived = self._arrived.get(loop)
-        if arrived is None:
-            arrived = self._arrived[loop] = []
-            loop.call_soon(self._hand_over, loop)
-        arrived.append(_Waiting(decoded, future, loop))
+        with self._lock:
+            self._check_open()
+            arrived = self._arrived.get(loop)
+            if arrived is None:
+                arrived = self._arrived[loop] = []
+                # Called after all that is ready to run now.
+                loop.call_soon(self._hand_over, loop)
+            arrived.append(_Waiting(decoded, future, loop))
         await future
 
     def add_now(self, decoded: Decoded) -> None:
         """`add` for callers without an event loop."""
         future: Future[None] = Future()
-        self._submit([_Waiting(decoded, future, None)])
+        with self._lock:
+            self._check_open()
+            self._queue.put([_Waiting(decoded, future, None)])
         future.result()
 
     def close(self) -> bool:
-        """Commit what was submitted, and end; False where that was done before."""
-        with self._closing:
+        """Commit what was added, and end; False where that was done before."""
+        with self._lock:
             if self._is_closed:
                 return False
             self._is_closed = True
+            for arrived in self._arrived.values():
+                self._queue.put(arrived)
+            self._arrived.clear()
             self._queue.put(None)
         self._thread.join()
         return True
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Submit what came since this was called for, after all that was ready to run then."""
-        self._submit(self._arrived.pop(loop))
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise self._when_closed()
 
-    def _submit(self, waiting: list[_Waiting]) -> None:
-        with self._closing:
-            if not self._is_closed:
-                self._queue.put(waiting)
-                return
-        _resolve(waiting, [self._when_closed()] * len(waiting))
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            arrived = self._arrived.pop(loop, None)  # None: taken by `close`
+            if arrived:
+                self._queue.put(arrived)
 
     def _run(self) -> None:
         is_last = False
