@@ -16,6 +16,7 @@ import httpx
 import msgspec
 import typer
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.bench_table import show
 from cli.console import console, fail
@@ -24,6 +25,8 @@ from cli.ports import free_port
 
 BATCH_EVENTS = 100
 SESSION_EVENTS = 10
+
+_ACCEPTED = b'{"accepted":1,"rejected":0,"errors":[]}'
 
 _NGINX = """
 daemon off; pid {home}/nginx.pid; error_log {home}/error.log; worker_processes {workers};
@@ -44,9 +47,11 @@ def collector(
     ] = 64,
     workers: Annotated[int, typer.Option(help="Worker processes of each server.")] = 1,
 ) -> None:
-    """Durable events a second, beside an empty FastAPI route and nginx's `empty_gif`.
+    """Durable events a second, beside an ASGI function, an empty FastAPI route and nginx's pixel.
 
-    The access log of nginx is the collector of many shops: not durable, not checked.
+    The ASGI function reads an event and replies as we do, with nothing between: the floor of what
+    runs under uvicorn. The access log of nginx is the collector of many shops: not durable, not
+    checked.
     """
     rows: dict[str, Load] = {}
     batch = f"POST /events, {BATCH_EVENTS} events"
@@ -58,6 +63,8 @@ def collector(
         home = Path(folder)
         with uvicorn_on("cli.bench_collector:empty_app", "/", home, workers) as port:
             load("empty FastAPI route", port, Template(_get("/", port)))
+        with uvicorn_on("cli.bench_collector:bare_app", "/", home, workers) as port:
+            load("ASGI function, 1 event", port, _events(port, 1))
         nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if nginx:
             with _nginx(nginx, home, workers) as port:
@@ -75,8 +82,26 @@ def collector(
         fail("the outbox has not what was acknowledged")
 
 
+def bare_app() -> ASGIApp:
+    """The floor under uvicorn: a function that reads an event and sends the bytes of our reply."""
+    return _answer
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        raise NotImplementedError  # as ASGI has it for apps without start and end
+    await receive()
+    headers = [
+        (b"x-request-id", b"0" * 32),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(_ACCEPTED)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": _ACCEPTED})
+
+
 def empty_app() -> FastAPI:
-    """The floor: a FastAPI route that does nothing."""
+    """A FastAPI route that does nothing."""
     app = FastAPI(openapi_url=None)
 
     @app.get("/")
