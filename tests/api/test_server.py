@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pyarrow.parquet as pq
 
 from tests.api.server import request, running
-from tests.api.tiny_shop import ITEM_IDS, promote, view
+from tests.api.tiny_shop import ITEM_IDS, promote, view, wait_for
 from warehouse import layout
 from warehouse.settings import Settings
 from warehouse.store import ObjectStore
@@ -60,6 +60,8 @@ def test_metrics_are_of_all_workers(settings: Settings) -> None:
     with running(settings, workers=2, program=("shallop", "serve")) as (port, process):
         for number in range(40):  # a connection each: either worker may take it
             assert request(port, "POST", "/events", view("mug", f"s-{number}"))[0] == 202
+        # A worker's counts are told to the others some times a second.
+        wait_for(lambda: 'shallop_events_accepted_total{source="json"} 40.0' in metrics_of(port))
         for _ in range(10):
             text = metrics_of(port)
             assert 'shallop_events_accepted_total{source="json"} 40.0' in text

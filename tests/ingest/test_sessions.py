@@ -220,6 +220,27 @@ def test_a_row_that_grows_keeps_its_latest_steps(
     outbox.close()
 
 
+def test_folding_what_waits_ends_while_events_come(
+    outbox: Outbox, decoded: Decode, sent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold, n_folds = sessions.fold, 0
+
+    def fold_while_one_comes(*arguments: Any) -> bool:
+        nonlocal n_folds
+        n_folds += 1
+        assert n_folds < 10, "it follows what comes"
+        folded = fold(*arguments)
+        outbox.append_now(decoded(sent()))
+        return folded
+
+    monkeypatch.setattr(sessions, "fold", fold_while_one_comes)
+    outbox.append_now(decoded([sent() for _ in range(3)]))
+    sessions.fold_waiting(outbox.file, outbox.settings)
+    assert (n_folds, sessions.n_unfolded(outbox.file)) == (1, 1)
+    sessions.fold_waiting(outbox.file, outbox.settings)
+    assert (n_folds, sessions.n_unfolded(outbox.file)) == (2, 1)
+
+
 def test_enough_events_are_folded_without_a_flusher(
     outbox: Outbox, decoded: Decode, sent: Make
 ) -> None:
