@@ -5,6 +5,7 @@ events, with the object store down and before any model exists; /readyz and /sta
 """
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -24,6 +25,10 @@ from api.recommender import Recommender
 from ingest.protocols.routes import EVENTS_PATH
 from warehouse import log
 from warehouse.settings import Settings, get_settings
+
+# How long a thread may keep Python's lock from another, in seconds (Python: 5 ms). The outbox's
+# writer asks for it after each step of a commit, while requests are answered without a pause.
+_SWITCH_SECONDS = 0.0005
 
 
 class ShallopApp(FastAPI):
@@ -76,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     async with app.metrics.settling(), running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))
