@@ -7,7 +7,7 @@ sparse tensors: it gathers each row once, and gets each row's whole gradient fro
 K steps, B live lanes, S negatives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,13 @@ class StepPlan:
     input: Tensor  # (B,) place of each input in input_rows
     covers_all: bool  # every item is scored: rows are 0..n_items-1
     weight: Tensor | None = None  # (B,) of each target's loss; None: all count alike
+
+    def of(self, lanes: slice) -> "StepPlan":
+        """The same step for some of its lanes: what it scores and which rows it moves stay."""
+        return replace(
+            self, target=self.target[lanes], target_idx=self.target_idx[lanes],
+            input=self.input[lanes], weight=None if self.weight is None else self.weight[lanes],
+        )  # fmt: skip
 
 
 def plan_steps(
