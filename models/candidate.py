@@ -24,14 +24,7 @@ from models.bundle import (
 )
 from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
-from models.dataset import (
-    NotEnoughData,
-    Sessions,
-    Split,
-    Steps,
-    latest_days,
-    temporal_split,
-)
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.evaluation import Ranker, Ranks, figures_of, rank_targets
 from models.evaluation_file import appraise_split
 from models.fusion import Fusion
@@ -45,6 +38,7 @@ from models.report.listing import summary_of
 from models.report.page import write_report
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
+from models.split import Split, latest_days, temporal_split
 from models.training import Trained
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
