@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
-    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_step", "graphed", "gru4rec",
-    "layers", "losses", "negatives", "optimizer", "plan", "replicas", "schedule", "step",
-    "trainer", "warm_start",
+    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_plan", "fused_step",
+    "graphed", "gru4rec", "layers", "losses", "negatives", "optimizer", "plan", "replicas",
+    "schedule", "step", "touched", "trainer", "warm_start",
 )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Trainer:
         """
         on_one_gpu = device.type == "cuda" and replicas.n == 1
         self._is_static = on_one_gpu if is_static is None else is_static
-        self.replicas = replicas
+        self._is_fused, self.replicas = is_fused, replicas
         self._n_items = sessions.n_items
         weights, negatives, dropout = np.random.SeedSequence(seed).spawn(3)
         self.config = config
@@ -194,7 +194,7 @@ class Trainer:
         return plan_steps(
             block.inputs, block.targets, self.sampler.draw(epoch, number, block.n_steps),
             self.model.n_items, is_shared=self.config.embedding == "shared", device=device,
-            dtype=self.step.dtype, weights=block.weights,
+            dtype=self.step.dtype, weights=block.weights, is_fused=self._is_fused,
         )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
