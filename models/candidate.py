@@ -4,7 +4,7 @@ The content of metrics.json is described in docs/gate.md.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +24,7 @@ from models.bundle import (
 )
 from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
-from models.dataset import (
-    NotEnoughData,
-    Sessions,
-    Split,
-    Steps,
-    latest_days,
-    temporal_split,
-)
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.evaluation import Ranker, Ranks, figures_of, rank_targets
 from models.evaluation_file import appraise_split
 from models.fusion import Fusion
@@ -45,7 +38,8 @@ from models.report.listing import summary_of
 from models.report.page import write_report
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, SessionScorer, golden_sessions
-from models.training import EpochReport, Trained
+from models.split import Split, latest_days, temporal_split
+from models.training import Trained
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
@@ -100,7 +94,6 @@ def build_candidate(
     config: GRU4RecConfig,
     snapshot_id: str,
     folder: Path,
-    progress: Callable[[EpochReport], None] | None = None,
     parent: str | None = None,
     snapshot: Snapshot | None = None,
     champion: SessionScorer | None = None,
@@ -121,7 +114,7 @@ def build_candidate(
     all_steps = Steps.from_mart(steps, training.signal_weights)
     split = _split(all_steps, training)
 
-    learn = Learner(config, training, checkpoints, progress, begin)
+    learn = Learner(config, training, checkpoints, begin)
     weighting = _weighting(split, training, learn) if training.fusion else None
     clock.lap("weigh")
     trained = learn("holdout", split.train, split.catalogue, split.cut_at)

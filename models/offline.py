@@ -29,10 +29,11 @@ from models.evaluation import (
 )
 from models.fusion import Fusion
 from models.intervals import intervals
+from models.parallel import ProcessesFailed, training_by
 from models.recipe import parts_of, weighted
 from models.rivals import RIVALS
 from models.sasrec import train_sasrec
-from models.training import EpochReport, Trained, TrainingDiverged, train
+from models.training import Trained, TrainingDiverged
 from warehouse.snapshot import SchemaMismatch
 
 MODELS = ("gru4rec", "fusion", "sasrec", *RIVALS)
@@ -52,7 +53,7 @@ def evaluate_files(
     device: str = "auto",
     seed: int = 42,
     threads: int = 1,
-    progress: Callable[[EpochReport], None] | None = None,
+    processes: int = 1,
     checkpoint: Checkpoint | None = None,
     signal_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
@@ -62,7 +63,8 @@ def evaluate_files(
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
     the main figures by a bootstrap over sessions, seeded. Where the test file has the column
     Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
-    from `checkpoint`. `signal_weights` count for GRU4Rec alone. Raises EvaluationInputError.
+    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec alone.
+    Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -75,7 +77,7 @@ def evaluate_files(
         steps = Steps.from_split_file(train_file, signal_weights if is_weighted else None)
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
-            train, config=config, device=device, seed=seed, threads=threads, progress=progress,
+            training_by(processes), config=config, device=device, seed=seed, threads=threads,
             checkpoint=checkpoint,
         )  # fmt: skip
         started = time.perf_counter()
@@ -86,7 +88,7 @@ def evaluate_files(
         seconds = time.perf_counter() - started
         ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
-            TrainingDiverged) as error:  # fmt: skip
+            ProcessesFailed, TrainingDiverged) as error:  # fmt: skip
         raise EvaluationInputError(str(error)) from error
     return {
         "model": model,

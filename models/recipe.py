@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.dataset import NotEnoughData, Sessions, Split, Steps, temporal_split
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.fusion import Parts, Weights, choose_weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
 from models.rivals import RIVALS
+from models.split import Split, temporal_split
 
 VMIS, RULES = "vmis-knn", "sequential-rules"
 COMPANIONS = (VMIS, RULES)
