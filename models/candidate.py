@@ -1,10 +1,10 @@
-"""From marts to a judged model bundle: split, weigh, train, evaluate, refit, write, gate.
+"""From marts to a judged bundle: split, weigh and re-rank, train, evaluate, refit, write, gate.
 
 The content of metrics.json is described in docs/gate.md.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from models.bundle import (
 from models.comparison import against_champion, bounds, difference
 from models.config import GRU4RecConfig
 from models.dataset import (
+    Catalogue,
     NotEnoughData,
     Sessions,
     Split,
@@ -40,11 +41,12 @@ from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
 from models.learner import Learner
-from models.recipe import VMIS, Weighting, parts_of, weighted
+from models.recipe import VMIS, Reranks, Weighting, ranker_of, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
+from models.reranker import Reranked, Reranker
 from models.rivals import GATE_RIVALS, RIVALS
-from models.scorer import FUSION, SessionScorer, golden_sessions
+from models.scorer import FUSION, RERANKED, SessionScorer, golden_sessions
 from models.training import EpochReport, Trained
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
@@ -88,7 +90,23 @@ class _Made:
 
     @property
     def fusion(self) -> Fusion | None:
+        if isinstance(self.ranker, Reranked):
+            return self.ranker.fusion
         return self.ranker if isinstance(self.ranker, Fusion) else None
+
+    @property
+    def reranker(self) -> Reranker | None:
+        return self.ranker.reranker if isinstance(self.ranker, Reranked) else None
+
+    @property
+    def stages(self) -> dict[str, Ranker]:
+        """What serves, and what it would be with less to it, by name."""
+        found: dict[str, Ranker] = {}
+        if self.reranker is not None:
+            found[RERANKED] = self.ranker
+        if self.fusion is not None:
+            found[FUSION] = self.fusion
+        return {**found, GRU4REC: self.trained.model}
 
 
 def build_candidate(
@@ -122,10 +140,11 @@ def build_candidate(
     split = _split(all_steps, training)
 
     learn = Learner(config, training, checkpoints, progress, begin)
-    weighting = _weighting(split, training, learn) if training.fusion else None
+    known = _item_details(items)
+    weighting = _weighting(split, training, learn, known) if training.fusion else None
     clock.lap("weigh")
     trained = learn("holdout", split.train, split.catalogue, split.cut_at)
-    made = _made(trained, split.train, weighting)
+    made = _made(trained, split.train, weighting, _described(split.catalogue, known))
     clock.lap("train")
     details, ranks = _evaluated(split, made, weighting, training, champion)
     clock.lap("judge")
@@ -139,7 +158,8 @@ def build_candidate(
         used = _everything(all_steps, training)
         catalogue = used.catalogue()
         everything = used.sessions(catalogue)
-        made = _made(learn("refit", everything, catalogue), everything, weighting)
+        trained = learn("refit", everything, catalogue)
+        made = _made(trained, everything, weighting, _described(catalogue, known))
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
@@ -151,14 +171,15 @@ def build_candidate(
         "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
     origin = Origin(snapshot_id, training.seed, parent, snapshot, learn.ancestors)
-    content = _content(made, catalogue.item_ids, items, popularity, details, origin)
+    content = _content(made, _described(catalogue, known), known, popularity, details, origin)
     if training.warm_start_epochs:
         content = replace(content, squares=made.trained.squares)
     written = folder / content.manifest.version
     write_bundle(content, written)
     evidence = Evidence(
-        split, ranks, catalogue.item_ids, frozenset(items["item_id"].to_pylist()), steps
-    )
+        split, ranks, catalogue.item_ids, frozenset(items["item_id"].to_pylist()), steps,
+        made.reranker,
+    )  # fmt: skip
     checks = judge(details, written, evidence)
     write_checks(written, checks)
     write_report(written, evaluation)
@@ -200,23 +221,28 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
     return split
 
 
-def _weighting(split: Split, training: TrainingSettings, learn: Learner) -> Weighting:
-    """Weights by the latest sessions that are trained on, the hold-out unseen."""
+def _weighting(
+    split: Split, training: TrainingSettings, learn: Learner, known: Mapping[str, Item]
+) -> Weighting:
+    """Weights and re-ranker by the latest sessions that are trained on, the hold-out unseen."""
 
     def network(part: Split) -> GRU4Rec:
         return learn("weigh", part.train, part.catalogue, part.cut_at).model
 
+    reranks = Reranks(known, training.rerank_predictions, training.seed)
     return weighted(
         split.train_steps, network, min_item_support=training.min_item_support,
         min_session_steps=training.min_session_steps, min_predictions=training.min_holdout_steps,
+        reranks=reranks if training.rerank else None,
     )  # fmt: skip
 
 
-def _made(trained: Trained, sessions: Sessions, weighting: Weighting | None) -> _Made:
+def _made(
+    trained: Trained, sessions: Sessions, weighting: Weighting | None, items: Sequence[Item]
+) -> _Made:
     if weighting is None:
         return _Made(trained.model, trained, sessions)
-    fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)
-    return _Made(fusion, trained, sessions)
+    return _Made(ranker_of(trained.model, sessions, weighting, items), trained, sessions)
 
 
 def _evaluated(
@@ -224,10 +250,10 @@ def _evaluated(
     champion: SessionScorer | None,
 ) -> tuple[dict[str, Any], Tensor]:  # fmt: skip
     """Figures of the model and its rivals on the hold-out; and the model's ranks as served."""
-    served = GRU4REC if weighting is None else FUSION
-    ranks: dict[str, Ranks] = {served: rank_targets(made.ranker, split.holdout)}
-    if made.fusion is not None:
-        ranks[GRU4REC] = rank_targets(made.trained.model, split.holdout)
+    ranks: dict[str, Ranks] = {
+        name: rank_targets(ranker, split.holdout) for name, ranker in made.stages.items()
+    }
+    served = next(iter(ranks))
     for name in GATE_RIVALS:  # one at a time: an index may be large
         ranks[name] = rank_targets(RIVALS[name](split.train), split.holdout)
     ours = ranks[served].served
@@ -251,6 +277,7 @@ def _evaluated(
             "n_predictions": weighting.n_predictions,
             "until": weighting.until and _text(weighting.until),
         },
+        "reranking": _reranking(weighting, ranks, split.holdout, training.seed),
         "holdout": {
             "cut_at": _text(split.cut_at),
             "train_until": _text(split.train_until),
@@ -266,13 +293,23 @@ def _evaluated(
     return details, ours
 
 
+def _reranking(
+    weighting: Weighting | None, ranks: Mapping[str, Ranks], holdout: Sessions, seed: int
+) -> dict[str, Any] | None:
+    """What re-ranks or why nothing does, and its gain over the fusion on the hold-out."""
+    if weighting is None or weighting.reranking is None:
+        return None
+    details = weighting.reranking.details
+    if RERANKED not in ranks:
+        return details
+    gain = difference(ranks[RERANKED].served, ranks[FUSION].served, holdout, seed)
+    return {**details, "holdout_differences": gain}
+
+
 def _reported(split: Split, made: _Made) -> dict[str, Ranker]:
-    """What the report compares: the model, its network alone, and what a shop would try first."""
-    if made.fusion is None:
-        rankers: dict[str, Ranker] = {GRU4REC: made.ranker}
-    else:
-        rankers = {FUSION: made.fusion, GRU4REC: made.trained.model}
-    return rankers | {name: RIVALS[name](split.train) for name in ("popularity", "item-knn", VMIS)}
+    """What the report compares: the model, what it is made of, and what a shop would try first."""
+    simple = ("popularity", "item-knn", VMIS)
+    return made.stages | {name: RIVALS[name](split.train) for name in simple}
 
 
 def _unseen(split: Split, champion: SessionScorer) -> Sessions:
@@ -286,22 +323,28 @@ def _everything(steps: Steps, training: TrainingSettings) -> Steps:
 
 
 def _content(
-    made: _Made, item_ids: Sequence[str], items: pa.Table, popularity: pa.Table,
+    made: _Made, items: list[Item], known: Mapping[str, Item], popularity: pa.Table,
     metrics: dict[str, Any], origin: Origin,
 ) -> BundleContent:  # fmt: skip
-    details = _item_details(items)
-    known = [details.get(item_id, Item(item_id)) for item_id in item_ids]
     by_rank = popularity.sort_by([("rank", "ascending"), ("item_id", "ascending")])
     fallbacks = [
-        (details.get(item_id, Item(item_id)), float(score))
+        (known.get(item_id, Item(item_id)), float(score))
         for item_id, score in zip(
             by_rank["item_id"].to_pylist(), by_rank["score"].to_pylist(), strict=True
         )
     ]
-    model = made.trained.model
-    manifest = new_manifest(origin, item_ids, content_sha256(model, made.fusion, item_ids))
-    content = BundleContent(manifest, model, known, fallbacks, [], metrics, [], made.fusion)
+    model, item_ids = made.trained.model, [item.item_id for item in items]
+    digest = content_sha256(model, made.fusion, item_ids, made.reranker)
+    content = BundleContent(
+        new_manifest(origin, item_ids, digest), model, items, fallbacks, [], metrics, [],
+        made.fusion, reranker=made.reranker,
+    )  # fmt: skip
     return replace(content, golden=golden_sessions(content, _samples(made.sessions)))
+
+
+def _described(catalogue: Catalogue, known: Mapping[str, Item]) -> list[Item]:
+    """What the shop says of each item, by `item_idx`."""
+    return [known.get(item_id, Item(item_id)) for item_id in catalogue.item_ids]
 
 
 def _item_details(items: pa.Table) -> dict[str, Item]:
