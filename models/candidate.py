@@ -4,14 +4,12 @@ The content of metrics.json is described in docs/gate.md.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from torch import Tensor
 
 from models.bundle import (
     BundleContent,
@@ -22,7 +20,7 @@ from models.bundle import (
     write_bundle,
     write_checks,
 )
-from models.comparison import against_champion, bounds, difference
+from models.candidate_figures import Made, iso, judged, made_of
 from models.config import GRU4RecConfig
 from models.dataset import (
     Catalogue,
@@ -33,21 +31,18 @@ from models.dataset import (
     latest_days,
     temporal_split,
 )
-from models.evaluation import Ranker, Ranks, figures_of, rank_targets
+from models.evaluation import Ranker
 from models.evaluation_file import appraise_split
-from models.fusion import Fusion
-from models.fusion_file import GRU4REC
 from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
 from models.learner import Learner
-from models.recipe import VMIS, Reranks, Weighting, ranker_of, weighted
+from models.recipe import VMIS, Reranks, Weighting, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
-from models.reranker import Reranked, Reranker
-from models.rivals import GATE_RIVALS, RIVALS
-from models.scorer import FUSION, RERANKED, SessionScorer, golden_sessions
-from models.training import EpochReport, Trained
+from models.rivals import RIVALS
+from models.scorer import SessionScorer, golden_sessions
+from models.training import EpochReport
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
@@ -78,35 +73,6 @@ class Candidate:
     def is_passed(self) -> bool:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A ranker, and the network in it with its log."""
-
-    ranker: Ranker
-    trained: Trained
-    sessions: Sessions
-
-    @property
-    def fusion(self) -> Fusion | None:
-        if isinstance(self.ranker, Reranked):
-            return self.ranker.fusion
-        return self.ranker if isinstance(self.ranker, Fusion) else None
-
-    @property
-    def reranker(self) -> Reranker | None:
-        return self.ranker.reranker if isinstance(self.ranker, Reranked) else None
-
-    @property
-    def stages(self) -> dict[str, Ranker]:
-        """What serves, and what it would be with less to it, by name."""
-        found: dict[str, Ranker] = {}
-        if self.reranker is not None:
-            found[RERANKED] = self.ranker
-        if self.fusion is not None:
-            found[FUSION] = self.fusion
-        return {**found, GRU4REC: self.trained.model}
 
 
 def build_candidate(
@@ -144,9 +110,9 @@ def build_candidate(
     weighting = _weighting(split, training, learn, known) if training.fusion else None
     clock.lap("weigh")
     trained = learn("holdout", split.train, split.catalogue, split.cut_at)
-    made = _made(trained, split.train, weighting, _described(split.catalogue, known))
+    made = made_of(trained, split.train, weighting, _described(split.catalogue, known))
     clock.lap("train")
-    details, ranks = _evaluated(split, made, weighting, training, champion)
+    details, ranks = judged(split, made, weighting, training, champion)
     clock.lap("judge")
     evaluation = appraise_split(
         _reported(split, made), split, steps, items, sessions=sessions, seed=training.seed
@@ -159,14 +125,14 @@ def build_candidate(
         catalogue = used.catalogue()
         everything = used.sessions(catalogue)
         trained = learn("refit", everything, catalogue)
-        made = _made(trained, everything, weighting, _described(catalogue, known))
+        made = made_of(trained, everything, weighting, _described(catalogue, known))
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
     }
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
-        "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
+        "n_items": len(catalogue), "until": iso(used.until), "is_refit": training.refit,
         "seconds": clock.laps, "resumed": learn.resumed,
         "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
@@ -237,84 +203,10 @@ def _weighting(
     )  # fmt: skip
 
 
-def _made(
-    trained: Trained, sessions: Sessions, weighting: Weighting | None, items: Sequence[Item]
-) -> _Made:
-    if weighting is None:
-        return _Made(trained.model, trained, sessions)
-    return _Made(ranker_of(trained.model, sessions, weighting, items), trained, sessions)
-
-
-def _evaluated(
-    split: Split, made: _Made, weighting: Weighting | None, training: TrainingSettings,
-    champion: SessionScorer | None,
-) -> tuple[dict[str, Any], Tensor]:  # fmt: skip
-    """Figures of the model and its rivals on the hold-out; and the model's ranks as served."""
-    ranks: dict[str, Ranks] = {
-        name: rank_targets(ranker, split.holdout) for name, ranker in made.stages.items()
-    }
-    served = next(iter(ranks))
-    for name in GATE_RIVALS:  # one at a time: an index may be large
-        ranks[name] = rank_targets(RIVALS[name](split.train), split.holdout)
-    ours = ranks[served].served
-    details = {
-        "served": served,
-        "models": {name: figures_of(found) for name, found in ranks.items()},
-        "intervals": {
-            name: bounds(found.conservative, split.holdout, training.seed)
-            for name, found in ranks.items()
-        },
-        "differences": {
-            name: difference(ours, ranks[name].served, split.holdout, training.seed)
-            for name in GATE_RIVALS
-        },
-        "champion": champion and against_champion(
-            ours, champion, _unseen(split, champion), split.catalogue.item_ids, training.seed
-        ),
-        "fusion": weighting and {
-            "weights": weighting.weights,
-            "is_chosen": weighting.is_chosen,
-            "n_predictions": weighting.n_predictions,
-            "until": weighting.until and _text(weighting.until),
-        },
-        "reranking": _reranking(weighting, ranks, split.holdout, training.seed),
-        "holdout": {
-            "cut_at": _text(split.cut_at),
-            "train_until": _text(split.train_until),
-            "holdout_from": _text(split.holdout_from),
-            "n_train_sessions": len(split.train),
-            "n_train_steps": split.train.n_steps,
-            "n_sessions": len(split.holdout),
-            "n_predictions": split.holdout.n_predictions,
-            "min_predictions": training.min_holdout_steps,
-            "n_unseen": split.n_unseen,
-        },
-    }  # fmt: skip
-    return details, ours
-
-
-def _reranking(
-    weighting: Weighting | None, ranks: Mapping[str, Ranks], holdout: Sessions, seed: int
-) -> dict[str, Any] | None:
-    """What re-ranks or why nothing does, and its gain over the fusion on the hold-out."""
-    if weighting is None or weighting.reranking is None:
-        return None
-    details = weighting.reranking.details
-    if RERANKED not in ranks:
-        return details
-    gain = difference(ranks[RERANKED].served, ranks[FUSION].served, holdout, seed)
-    return {**details, "holdout_differences": gain}
-
-
-def _reported(split: Split, made: _Made) -> dict[str, Ranker]:
+def _reported(split: Split, made: Made) -> dict[str, Ranker]:
     """What the report compares: the model, what it is made of, and what a shop would try first."""
     simple = ("popularity", "item-knn", VMIS)
     return made.stages | {name: RIVALS[name](split.train) for name in simple}
-
-
-def _unseen(split: Split, champion: SessionScorer) -> Sessions:
-    """The hold-out sessions that began after the last step that the champion was trained on."""
-    return split.holdout_after(champion.trained_until)
 
 
 def _everything(steps: Steps, training: TrainingSettings) -> Steps:
@@ -323,7 +215,7 @@ def _everything(steps: Steps, training: TrainingSettings) -> Steps:
 
 
 def _content(
-    made: _Made, items: list[Item], known: Mapping[str, Item], popularity: pa.Table,
+    made: Made, items: list[Item], known: Mapping[str, Item], popularity: pa.Table,
     metrics: dict[str, Any], origin: Origin,
 ) -> BundleContent:  # fmt: skip
     by_rank = popularity.sort_by([("rank", "ascending"), ("item_id", "ascending")])
@@ -359,8 +251,3 @@ def _samples(sessions: Sessions) -> list[list[int]]:
         sessions.item_idx[sessions.offsets[one] : sessions.offsets[one + 1]][:5].tolist()
         for one in range(0, len(sessions), stride)
     ][:_N_GOLDEN]
-
-
-def _text(moment: datetime) -> str:
-    """ISO time with microseconds always, so that text compares as time does."""
-    return moment.isoformat(timespec="microseconds")

@@ -150,4 +150,4 @@ def _value(node: dict[str, Any], code: int) -> float:
 def _rounded_down(threshold: float) -> np.float32:
     """The greatest float32 up to `threshold`: the same float32 numbers exceed both."""
     single = np.float32(threshold)
-    return single if single <= threshold else np.nextafter(single, np.float32(-np.inf))
+    return single if float(single) <= threshold else np.nextafter(single, np.float32(-np.inf))

@@ -297,7 +297,7 @@ def test_a_candidate_whose_training_was_killed_is_taken_up(
 
     expected = build(ring_lists[:200], tmp_path / "whole")
     checkpoints = tmp_path / "checkpoints"
-    monkeypatch.setattr("models.candidate._evaluated", killed)
+    monkeypatch.setattr("models.candidate.judged", killed)
     with pytest.raises(KeyboardInterrupt):
         build(ring_lists[:200], tmp_path / "first", checkpoints=checkpoints)
     monkeypatch.undo()
