@@ -115,4 +115,9 @@ def _reranking(fusion: Fusion, split: Split, reranks: Reranks) -> Reranking:
     )  # fmt: skip
     if reranking.order is None:
         _log.info("no re-ranker: %s", reranking.reason)
+    else:
+        _log.info(
+            "learned re-ranker trees=%d predictions=%d", len(reranking.order.trees),
+            reranking.n_predictions,
+        )  # fmt: skip
     return reranking
