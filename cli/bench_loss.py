@@ -186,17 +186,11 @@ def _settings(home: Path, server: LocalS3) -> Settings:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    storage = settings.storage
     return {
         **os.environ,
-        "SHALLOP_HOME": str(settings.home),
+        **settings.store_environment(),
         "SHALLOP_ACCESS__REQUIRE_KEYS": "never",
         "SHALLOP_LOG_LEVEL": "ERROR",
-        "SHALLOP_STORAGE__URI": storage.uri,
-        "SHALLOP_STORAGE__S3_ENDPOINT": storage.s3_endpoint,
-        "SHALLOP_STORAGE__S3_ACCESS_KEY": storage.s3_access_key.get_secret_value(),
-        "SHALLOP_STORAGE__S3_SECRET_KEY": storage.s3_secret_key.get_secret_value(),
-        "SHALLOP_STORAGE__S3_TIMEOUT_SECONDS": str(storage.s3_timeout_seconds),
         "SHALLOP_INGEST__FLUSH_INTERVAL_SECONDS": str(settings.ingest.flush_interval_seconds),
     }
 

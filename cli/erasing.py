@@ -5,7 +5,6 @@ alone, and deleted at the end: until then it is the only way to know what is lef
 may run again. The refresh's lock is held: dbt and compaction find the objects that they listed.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +13,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic, sleep
-from uuid import uuid4
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.erasing import forget_runs
 from assets.resources import RefreshRunning, refresh_lock
+from cli.erasure_plan import Plan, forget_plan, keep_plan, kept_plans, make_plan
 from cli.holdings import home_files, traces
 from ingest import erasing
 from ingest.flusher import Flusher
@@ -30,32 +27,12 @@ from models.erasures import BundleErasure, mark
 from warehouse import erasure_record, followed_erasures, layout, snapshot_erasure, staged
 from warehouse.erasure import FOR_EVER, Tombstone, digest, key_id, make_key, read_key
 from warehouse.erasure_record import Record, Rewritten
-from warehouse.expansion import expanded
 from warehouse.person import Person
-from warehouse.raw_erasure import RawErasure, Reach, erase_rows, raw_tables
+from warehouse.raw_erasure import RawErasure, Reach, erase_rows
 from warehouse.settings import Settings
-from warehouse.store import ObjectNotFound, ObjectStore, open_store, sync_folder
+from warehouse.store import ObjectNotFound, ObjectStore, open_store
 
 Say = Callable[[str], None]
-
-_WHO = ("visitor_id", "user_id", "session_id")
-
-
-class Plan(msgspec.Struct, kw_only=True):
-    """Who is erased, as written down before anything is."""
-
-    id: str
-    erased_at: datetime
-    until: datetime
-    given: dict[str, list[str]]
-    person: dict[str, list[str]]
-    mart_sessions: list[str]
-    event_ids: list[str]
-    first_received_at: datetime | None
-
-    @property
-    def reach(self) -> Reach:
-        return Reach(Person.of(self.person), self.erased_at, self.until)
 
 
 @dataclass
@@ -91,50 +68,19 @@ def erase(
             Flusher(outbox, store, settings.ingest).drain()
         say("looking for ids that belong together")
         plan = make_plan(settings, store, given, erased_at, is_forever)
-        for left in _folder(settings).glob("*.partial"):  # of a run that was killed
-            left.unlink()
-        _write(settings, plan)
+        keep_plan(settings, plan)
         return _carry_out(settings, store, outbox, plan, say)
 
 
 def finish(settings: Settings, say: Say, wait_seconds: float = 3600) -> list[Record]:
     """Carry out what earlier runs were killed in; their records."""
     done = []
-    for path in sorted(_folder(settings).glob("*.json")):
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    for plan in kept_plans(settings):
         say(f"going on with erasure {plan.id}, begun {plan.erased_at:%Y-%m-%d %H:%M:%S} UTC")
         store = open_store(settings)
         with locked(settings, wait_seconds, say), _outbox(settings) as outbox:
             done.append(_carry_out(settings, store, outbox, plan, say))
     return done
-
-
-def make_plan(
-    settings: Settings, store: ObjectStore, given: Person, erased_at: datetime, is_forever: bool
-) -> Plan:
-    """Whom the ids given are about, and when their events were; nothing is changed."""
-    person = expanded(given, lambda: seen_together(settings, store))
-    everything = Reach(person, erased_at, FOR_EVER if is_forever else erased_at)
-    until, first_received_at, sessions = everything.until, None, set(person.sessions)
-    for table in raw_tables(store, layout.RAW_EVENTS):
-        rows = table.filter(pa.array(everything.events(table)))
-        if rows.num_rows:
-            until = max(until, pc.max(rows["occurred_at"]).as_py())
-            first = pc.min(rows["received_at"]).as_py()
-            first_received_at = min(first, first_received_at or first)
-            sessions |= {one for one in rows["session_id"].to_pylist() if one}
-    path = settings.warehouse_path
-    event_ids = staged.event_ids(path, lambda table: everything.events(table, "client_session_id"))
-    return Plan(
-        id=f"{erased_at:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}",
-        erased_at=erased_at,
-        until=until,
-        given={kind: sorted(ids) for kind, ids in given.by_kind().items()},
-        person={kind: sorted(ids) for kind, ids in person.by_kind().items()},
-        mart_sessions=sorted(sessions | staged.sessions_of_events(path, event_ids)),
-        event_ids=sorted(event_ids),
-        first_received_at=first_received_at,
-    )
 
 
 def _carry_out(
@@ -167,8 +113,7 @@ def _carry_out(
         outbox.file.rewrite()
     record = _write_record(store, record, done, key, is_over=True)
     followed_erasures.remember(settings, [record.id])
-    _path(settings, plan).unlink()
-    sync_folder(_folder(settings))
+    forget_plan(settings, plan)
     return record
 
 
@@ -271,14 +216,6 @@ def _write_record(
     return erasure_record.write(store, so_far, key)
 
 
-def seen_together(settings: Settings, store: ObjectStore) -> Iterator[pa.Table]:
-    """Who was seen with whom, in raw and in the warehouse."""
-    yield from raw_tables(store, layout.RAW_EVENTS, _WHO)
-    for table in staged.staged_tables(settings.warehouse_path):
-        table = table.select(["visitor_id", "user_id", "client_session_id"])
-        yield table.rename_columns(list(_WHO))
-
-
 @contextmanager
 def locked(settings: Settings, wait_seconds: float, say: Say) -> Iterator[None]:
     """Hold the refresh's lock, waiting for it. Raises RefreshRunning."""
@@ -308,25 +245,3 @@ def _outbox(settings: Settings) -> Iterator[Outbox | None]:
         yield outbox
     finally:
         outbox.close()
-
-
-def _folder(settings: Settings) -> Path:
-    return settings.home.absolute() / "erasing"
-
-
-def _path(settings: Settings, plan: Plan) -> Path:
-    return _folder(settings) / f"{plan.id}.json"
-
-
-def _write(settings: Settings, plan: Plan) -> None:
-    """Keep a plan, readable by us alone, whole or not at all."""
-    path = _path(settings, plan)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(plan))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync_folder(path.parent)

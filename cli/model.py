@@ -173,6 +173,7 @@ def evaluate(
                 device=device or training.device,
                 seed=training.seed if seed is None else seed,
                 threads=training.threads,
+                processes=training.processes,
                 checkpoint=Checkpoint(checkpoint, training.checkpoint_seconds or 60.0)
                 if checkpoint
                 else None,

@@ -115,11 +115,12 @@ def export(
 ) -> None:
     """Write all that is held about a person into a folder: JSON lines, a manifest, a README."""
     from cli import erasing, exporting
+    from cli.erasure_plan import make_plan
 
     settings = load_settings()
     given, store = _asked(_given(visitor, user, session, None)), open_store(settings)
     with _named_errors(), erasing.locked(settings, 3600, _say):
-        plan = erasing.make_plan(settings, store, given, datetime.now(UTC), False)
+        plan = make_plan(settings, store, given, datetime.now(UTC), False)
         try:
             counts = exporting.export(
                 settings, store, given, Person.of(plan.person), plan.mart_sessions, output
@@ -190,13 +191,14 @@ def _show_counts(counts: Counter[str]) -> None:
 
 def _show_dry_run(settings: Settings, given: Person) -> None:
     from cli import erasing
+    from cli.erasure_plan import make_plan
     from cli.holdings import holdings
     from warehouse.erasure import FOR_EVER
     from warehouse.raw_erasure import Reach
 
     store = open_store(settings)
     with erasing.locked(settings, 3600, _say):
-        plan = erasing.make_plan(settings, store, given, datetime.now(UTC), False)
+        plan = make_plan(settings, store, given, datetime.now(UTC), False)
         reach = Reach(Person.of(plan.person), plan.erased_at, FOR_EVER)
         found = Counter(held.place for held in holdings(settings, store, reach, plan.mart_sessions))
     for kind, ids in plan.person.items():

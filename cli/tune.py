@@ -10,7 +10,7 @@ from warehouse.settings import TrainingSettings
 from warehouse.store import ObjectNotFound, open_store
 
 if TYPE_CHECKING:
-    from models.dataset import Split
+    from models.split import Split
     from models.tuning import TrialReport, Tuned
 
 
@@ -72,7 +72,8 @@ def tune(
 
 def _split(train: Path | None, training: TrainingSettings) -> "Split":
     """Training data alone, split in time."""
-    from models.dataset import Steps, latest_days
+    from models.dataset import Steps
+    from models.split import latest_days
     from models.tuning import training_part, validation_split
     from warehouse import snapshot
 

@@ -4,7 +4,7 @@ The content of metrics.json is described in docs/gate.md.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,7 @@ from models.bundle import (
 )
 from models.candidate_figures import Made, iso, judged, made_of
 from models.config import GRU4RecConfig
-from models.dataset import (
-    Catalogue,
-    NotEnoughData,
-    Sessions,
-    Split,
-    Steps,
-    latest_days,
-    temporal_split,
-)
+from models.dataset import Catalogue, NotEnoughData, Sessions, Steps
 from models.evaluation import Ranker
 from models.evaluation_file import appraise_split
 from models.gate import Evidence, judge
@@ -42,7 +34,7 @@ from models.report.listing import summary_of
 from models.report.page import write_report
 from models.rivals import RIVALS
 from models.scorer import SessionScorer, golden_sessions
-from models.training import EpochReport
+from models.split import Split, latest_days, temporal_split
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
@@ -84,7 +76,6 @@ def build_candidate(
     config: GRU4RecConfig,
     snapshot_id: str,
     folder: Path,
-    progress: Callable[[EpochReport], None] | None = None,
     parent: str | None = None,
     snapshot: Snapshot | None = None,
     champion: SessionScorer | None = None,
@@ -105,7 +96,7 @@ def build_candidate(
     all_steps = Steps.from_mart(steps, training.signal_weights)
     split = _split(all_steps, training)
 
-    learn = Learner(config, training, checkpoints, progress, begin)
+    learn = Learner(config, training, checkpoints, begin)
     known = _item_details(items)
     weighting = _weighting(split, training, learn, known) if training.fusion else None
     clock.lap("weigh")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from models.comparison import against_champion, bounds, difference
-from models.dataset import Sessions, Split
+from models.dataset import Sessions
 from models.evaluation import Ranker, Ranks, figures_of, rank_targets
 from models.fusion import Fusion
 from models.fusion_file import GRU4REC
@@ -17,6 +17,7 @@ from models.recipe import Weighting, ranker_of
 from models.reranker import Reranked, Reranker
 from models.rivals import GATE_RIVALS, RIVALS
 from models.scorer import FUSION, RERANKED, SessionScorer
+from models.split import Split
 from models.training import Trained
 from warehouse.settings import TrainingSettings
 

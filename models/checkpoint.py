@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
-    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_step", "graphed", "gru4rec",
-    "layers", "losses", "negatives", "optimizer", "plan", "schedule", "step", "trainer",
-    "warm_start",
+    "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_plan", "fused_step",
+    "graphed", "gru4rec", "layers", "losses", "negatives", "optimizer", "plan", "replicas",
+    "schedule", "step", "touched", "trainer", "warm_start",
 )  # fmt: skip
 
 
@@ -109,6 +109,7 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
         "start": trainer.start.digest() if trainer.start else "cold",
         "device": trainer.step.device.type,
         "threads": str(torch.get_num_threads()),
+        "processes": str(trainer.replicas.n),
         "passes": "compiled" if trainer.step.fused else "pytorch",
         "code": _code_version(),
     }

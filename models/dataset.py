@@ -1,4 +1,4 @@
-"""Sessions of steps as flat arrays, and the split in time that keeps the future out of training.
+"""Sessions of steps as flat arrays.
 
 A `Steps` table is what was read; `Sessions` is what a model sees: dense item indices, sessions one
 after the other, the oldest session first (order of Hidasi et al., arXiv:1511.06939, whose ties we
@@ -8,7 +8,7 @@ bring two equal neighbours together and removing a session can take an item belo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ Mask = npt.NDArray[np.bool_]
 
 SPLIT_FILE_COLUMNS = ("SessionId", "ItemId", "Time")
 SPLIT_FILE_OUTCOME = "Outcome"  # which a file may have too
-_US_PER_DAY = 86_400_000_000
 
 
 class NotEnoughData(RuntimeError):
@@ -189,7 +188,7 @@ class Steps:
     @property
     def until(self) -> datetime:
         """The last step, UTC."""
-        return _moment(int(self.time_us.max()))
+        return moment_of(int(self.time_us.max()))
 
     def starts(self) -> tuple[Ints, Ints]:
         """First row of each session, and the session of each row counted from 0."""
@@ -217,10 +216,11 @@ class Steps:
             steps = steps.collapsed()
             support = np.bincount(steps.item, minlength=len(steps.item_ids))
             steps = steps.keep(support[steps.item] >= min_item_support)
-            steps = steps._long_sessions(min_session_steps)
+            steps = steps.long_sessions(min_session_steps)
         return steps
 
-    def _long_sessions(self, min_session_steps: int) -> "Steps":
+    def long_sessions(self, min_session_steps: int) -> "Steps":
+        """Those of sessions of so many steps and more."""
         _, row_session = self.starts()
         return self.keep(np.bincount(row_session)[row_session] >= min_session_steps)
 
@@ -262,92 +262,6 @@ class Steps:
         return np.asarray([index.get(item_id, -1) for item_id in self.item_ids], dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Sessions before the cut to learn from, later ones to judge by.
-
-    `n_unseen` counts hold-out steps left out because training does not know their item.
-    `train_until` is the last step trained on, `holdout_from` and `holdout_until` are the first and
-    the last one judged by. `train` and `holdout` are the sessions of the steps beside them.
-    """
-
-    catalogue: Catalogue
-    train: Sessions
-    holdout: Sessions
-    cut_at: datetime
-    train_until: datetime
-    holdout_from: datetime
-    holdout_until: datetime
-    n_unseen: int
-    train_steps: Steps
-    holdout_steps: Steps
-
-    def holdout_after(self, moment: datetime) -> Sessions:
-        """The hold-out sessions that began after `moment`, the last ones of `holdout`."""
-        first, _ = self.holdout_steps.starts()
-        began_us = np.sort(self.holdout_steps.time_us[first])
-        n_before = int(np.searchsorted(began_us, _microseconds(moment), side="right"))
-        return self.holdout.latest(len(self.holdout) - n_before)
-
-
-def temporal_split(
-    steps: Steps,
-    holdout_share: float,
-    *,
-    min_item_support: int = 5,
-    min_session_steps: int = 2,
-    window_days: int | None = None,
-) -> Split:
-    """Hold out the latest `holdout_share` of sessions, by the time of their first step.
-
-    No step at or after the cut is trained on, also not the end of a session begun before it.
-    Raises NotEnoughData when either side is left without a session.
-    """
-    if not 0 < holdout_share < 1:
-        raise ValueError(f"holdout_share must lie between 0 and 1, it is: {holdout_share}")
-    steps = steps if window_days is None else latest_days(steps, window_days)
-    steps = steps.collapsed()._long_sessions(2)
-    first, row_session = steps.starts()
-    if len(first) < 2:
-        raise NotEnoughData(f"a split needs two sessions of two steps, there are: {len(first)}")
-    started_us = steps.time_us[first]
-    n_holdout = max(1, round(len(first) * holdout_share))
-    cut_us = int(np.sort(started_us)[len(first) - n_holdout])
-    is_late = (started_us >= cut_us)[row_session]
-    train = steps.keep(~is_late & (steps.time_us < cut_us))
-    train = train.filtered(min_item_support, min_session_steps)
-    catalogue = train.catalogue()
-    holdout, n_unseen = steps.keep(is_late).known_to(catalogue)
-    holdout = holdout.collapsed()._long_sessions(2)
-    if not len(train) or not len(holdout):
-        raise NotEnoughData(
-            "no sessions left to train on or to judge by; collect more events or lower "
-            "SHALLOP_TRAINING__MIN_ITEM_SUPPORT. Steps left for training and for judging: "
-            f"{len(train)}, {len(holdout)}"
-        )
-    return Split(
-        catalogue=catalogue,
-        train=train.sessions(catalogue),
-        holdout=holdout.sessions(catalogue),
-        cut_at=_moment(cut_us),
-        train_until=train.until,
-        holdout_from=_moment(int(holdout.time_us.min())),
-        holdout_until=holdout.until,
-        n_unseen=n_unseen,
-        train_steps=train,
-        holdout_steps=holdout,
-    )
-
-
-def latest_days(steps: Steps, window_days: int) -> Steps:
-    """The sessions that began within `window_days` of the last step."""
-    if not len(steps):
-        return steps
-    first, row_session = steps.starts()
-    since = int(steps.time_us.max()) - window_days * _US_PER_DAY
-    return steps.keep((steps.time_us[first] >= since)[row_session])
-
-
 def _encoded(session: pa.ChunkedArray, item: pa.ChunkedArray, time: pa.ChunkedArray,
              unit: str) -> Steps:  # fmt: skip
     """Steps from columns of a table whose ties are already in the wanted order."""
@@ -363,11 +277,8 @@ def _encoded(session: pa.ChunkedArray, item: pa.ChunkedArray, time: pa.ChunkedAr
     return Steps(row_session[rows], row_item[rows], time_us[rows], rows, item_ids)
 
 
-def _moment(time_us: int) -> datetime:
+def moment_of(time_us: int) -> datetime:
+    """The moment of a step, in UTC."""
     return datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(
         microsecond=time_us % 1_000_000
     )
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)

@@ -22,8 +22,14 @@ class Dropout:
         self.generator = torch.Generator(device=device)
         self.begin(0, 0)
 
-    def begin(self, epoch: int, block: int) -> None:
-        """Go to a block of steps: its masks follow from the seed and its number alone."""
+    def begin(
+        self, epoch: int, block: int, n_lanes: int | None = None, lanes: slice = slice(None)
+    ) -> None:
+        """Go to a block of steps: its masks follow from the seed and its number alone.
+
+        Where only some `lanes` of `n_lanes` are asked for, they get what they have among all.
+        """
+        self._n_lanes, self._lanes = n_lanes, lanes
         key = (*self._seed.spawn_key, epoch, block)
         seed = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
         self._bits = np.random.SFC64(seed)
@@ -31,9 +37,14 @@ class Dropout:
         self._drawn: dict[float, Tensor] = {}
 
     def mask(self, shape: tuple[int, int], p: float) -> Tensor | None:
-        """A mask of `shape`; None where `p` is 0."""
+        """A mask of `shape`, lanes and columns; None where `p` is 0."""
         if p == 0:
             return None
+        if self._n_lanes is None:
+            return self._of_all(shape, p)
+        return self._of_all((self._n_lanes, shape[1]), p)[self._lanes]
+
+    def _of_all(self, shape: tuple[int, int], p: float) -> Tensor:
         if self._device.type != "cpu":
             uniform = torch.rand(shape, generator=self.generator, device=self._device)
             return (uniform >= p).to(self._dtype).mul_(1 / (1 - p))

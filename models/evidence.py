@@ -7,10 +7,10 @@ from functools import cached_property
 import pyarrow as pa
 from torch import Tensor
 
-from models.dataset import Split
 from models.ranking import Query
 from models.reranker import Reranker
 from models.scorer import SessionScorer
+from models.split import Split
 
 _MAX_SESSIONS = 200  # looked at by checks of behaviour: seconds, and means to two digits
 _MAX_STEPS = 10

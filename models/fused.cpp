@@ -1,5 +1,6 @@
-// What `fused.py` compiles: a training step in one call, and single passes of one.
+// What `fused.py` compiles: a training step in one call, single passes of one, and plans of steps.
 
+#include "fused_plan.h"
 #include "fused_step.h"
 
 // `step_room` gives how many values `room` must have space for.

@@ -1,9 +1,9 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
 PyTorch makes a pass over memory for each operation; `fused.h` makes one for a whole loss and its
-gradient and one for a whole optimiser step, and `fused_step.h` makes a step of them. They are
-compiled once per version and kept under the user's cache folder. Without a C++ compiler training
-takes the same steps in PyTorch.
+gradient and one for a whole optimiser step, `fused_step.h` makes a step of them, and
+`fused_plan.h` says what steps touch. They are compiled once per version and kept under the user's
+cache folder. Without a C++ compiler training takes the same steps in PyTorch.
 """
 
 import ctypes
@@ -113,12 +113,13 @@ def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
     """The compiled passes for tensors of this kind, or None where there are none."""
     if device.type != "cpu" or dtype not in _TYPES:
         return None
-    library = _library()
+    library = compiled()
     return None if library is None else Fused(library, dtype)
 
 
 @lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
+    """The compiled code, or None where there is no compiler; the log says so."""
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         _log.info("no C++ compiler, training runs on PyTorch's own passes")

@@ -1,7 +1,6 @@
 """The trainings that a candidate takes, each told by its stage and found again after a kill."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
 from models.dataset import Catalogue, Sessions
-from models.training import EpochReport, Trained, train
+from models.parallel import training_by
+from models.training import Trained
 from models.warm_start import Ancestor, CannotBegin, Learned, Start
 from warehouse.settings import TrainingSettings
 
@@ -30,14 +30,13 @@ class Learner:
         config: GRU4RecConfig,
         training: TrainingSettings,
         checkpoints: Path | None = None,
-        progress: Callable[[EpochReport], None] | None = None,
         begin: Learned | str = "there is no model to begin from",
     ) -> None:
         self.resumed: list[str] = []
         self.begun: dict[str, dict[str, Any]] = {}
         self._begin = begin
         self._config, self._training = config, training
-        self._checkpoints, self._progress = checkpoints, progress
+        self._checkpoints = checkpoints
 
     def __call__(
         self, stage: str, sessions: Sessions, catalogue: Catalogue, before: datetime | None = None
@@ -45,25 +44,25 @@ class Learner:
         """The network that `sessions` of items of `catalogue` teach.
 
         `before` is when the sessions begin that it is judged by, None for one that is not judged.
-        Raises NotEnoughData and TrainingDiverged.
+        Raises NotEnoughData and TrainingDiverged, and where `training.processes` are several
+        NoSuchDevice and ProcessesFailed.
         """
         training, config = self._training, self._config
         start = self._start(stage, catalogue, before)
         if start is not None:
             config = replace(config, n_epochs=training.warm_start_epochs)
-        trained = train(
+        trained = training_by(training.processes)(
             sessions, config, device=training.device, seed=training.seed,
-            threads=training.threads, progress=self._progress, checkpoint=self._checkpoint(stage),
-            start=start,
+            threads=training.threads, checkpoint=self._checkpoint(stage), start=start,
         )  # fmt: skip
         log = trained.log
         if log.is_resumed:
             self.resumed.append(stage)
         _log.info(
             "trained stage=%s sessions=%d items=%d loss=%.4f events_per_second=%.0f seconds=%.1f "
-            "device=%s resumed=%s",
+            "device=%s processes=%d resumed=%s",
             stage, len(sessions), sessions.n_items, log.losses[-1], log.events_per_second,
-            log.train_seconds, log.device, str(log.is_resumed).lower(),
+            log.train_seconds, log.device, training.processes, str(log.is_resumed).lower(),
         )  # fmt: skip
         # Nobody asks for the sums, which are as large as the weights, where no training begins so.
         return trained if training.warm_start_epochs else replace(trained, squares={})

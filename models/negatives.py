@@ -5,6 +5,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.fused_plan import drawn
+
 Floats = npt.NDArray[np.float64]
 _BUCKETS_PER_ITEM = 2
 _WALKED = 8  # items beyond a bucket's first before the rest is searched
@@ -47,6 +49,11 @@ class NegativeSampler:
         The place of a number's bucket is at most a few items below its own: a bucket is shorter
         than most items' share (Chen & Asau, 1974).
         """
+        items = drawn(uniform, self._cumulative, self._bucket_start)
+        return self._walked(uniform) if items is None else items
+
+    def _walked(self, uniform: Floats) -> npt.NDArray[np.int64]:
+        """`_items` without compiled code."""
         found = self._bucket_start[(uniform * len(self._bucket_start)).astype(np.int64)]
         low = np.flatnonzero(self._cumulative[found] <= uniform)
         items, numbers = found.reshape(-1), uniform.reshape(-1)

@@ -29,10 +29,11 @@ from models.evaluation import (
 )
 from models.intervals import intervals
 from models.item_tables import Item
+from models.parallel import ProcessesFailed, training_by
 from models.recipe import Reranks, ranker_of, weighted
 from models.rivals import RIVALS
 from models.sasrec import train_sasrec
-from models.training import EpochReport, Trained, TrainingDiverged, train
+from models.training import Trained, TrainingDiverged
 from warehouse.snapshot import SchemaMismatch
 
 RERANKED = "reranked"
@@ -53,7 +54,7 @@ def evaluate_files(
     device: str = "auto",
     seed: int = 42,
     threads: int = 1,
-    progress: Callable[[EpochReport], None] | None = None,
+    processes: int = 1,
     checkpoint: Checkpoint | None = None,
     signal_weights: Mapping[str, float] | None = None,
     items_file: Path | None = None,
@@ -64,9 +65,9 @@ def evaluate_files(
     Files are Parquet with SessionId, ItemId and Time (ms), used as they are. `n_unseen` counts
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
     the main figures by a bootstrap over sessions, seeded. Where the test file has the column
-    Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes
-    on from `checkpoint`. `signal_weights` count for GRU4Rec and the re-ranker, category and price
-    of `items_file` for the latter alone. Raises EvaluationInputError.
+    Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
+    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec and the
+    re-ranker, category and price of `items_file` for the latter. Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -79,7 +80,7 @@ def evaluate_files(
         steps = Steps.from_split_file(train_file, signal_weights if is_weighted else None)
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
-            train, config=config, device=device, seed=seed, threads=threads, progress=progress,
+            training_by(processes), config=config, device=device, seed=seed, threads=threads,
             checkpoint=checkpoint,
         )  # fmt: skip
         started = time.perf_counter()
@@ -91,7 +92,7 @@ def evaluate_files(
         seconds = time.perf_counter() - started
         ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
-            TrainingDiverged) as error:  # fmt: skip
+            ProcessesFailed, TrainingDiverged) as error:  # fmt: skip
         raise EvaluationInputError(str(error)) from error
     return {
         "model": model,

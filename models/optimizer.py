@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.buffers import zeros
 from models.fused import Fused
+from models.replicas import ALONE, Replicas
 
 _EPSILON = 1e-6
 
@@ -18,12 +19,13 @@ _EPSILON = 1e-6
 class Adagrad:
     """State of the optimiser for `weights`, which it changes in place.
 
-    `accumulated` is acc of each weight; `velocity` is v, empty without momentum.
+    `accumulated` is acc of each weight; `velocity` is v, empty without momentum. Gradients are
+    summed over `replicas` before they are squared.
     """
 
     def __init__(
         self, weights: dict[str, Tensor], learning_rate: float, momentum: float,
-        fused: Fused | None = None,
+        fused: Fused | None = None, replicas: Replicas = ALONE,
     ) -> None:  # fmt: skip
         self._weights = weights
         self._rate = learning_rate
@@ -31,9 +33,11 @@ class Adagrad:
         self.accumulated = _zeros_like(weights)
         self.velocity = _zeros_like(weights) if momentum else {}
         self._fused = fused
+        self._replicas = replicas
 
     def step(self, name: str, gradient: Tensor) -> None:
-        """Move a whole tensor."""
+        """Move a whole tensor; its `gradient` is used up."""
+        gradient = self._replicas.total(gradient)
         weight, accumulated = self._weights[name], self.accumulated[name]
         velocity = self.velocity.get(name)
         if self._fused:
@@ -46,8 +50,9 @@ class Adagrad:
     def step_rows(self, name: str, rows: Tensor, weight: Tensor, gradient: Tensor) -> None:
         """Move the distinct `rows` (R,) of a table by their summed `gradient` (R, ...).
 
-        `weight` are these rows as gathered for the step, (R, ...); it is used up.
+        `weight` are these rows as gathered for the step, (R, ...); both are used up.
         """
+        gradient = self._replicas.total(gradient)
         table, accumulated = self._weights[name], self.accumulated[name]
         velocity = self.velocity.get(name)
         if self._fused:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.dataset import NotEnoughData, Sessions, Split, Steps, temporal_split
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.fusion import Fusion, Parts, Weights, choose_weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
@@ -19,6 +19,7 @@ from models.item_tables import Item
 from models.rerank_learning import Reranking, learn_order
 from models.reranker import Reranked, Reranker
 from models.rivals import RIVALS
+from models.split import Split, temporal_split
 
 _log = logging.getLogger(__name__)
 

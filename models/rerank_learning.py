@@ -203,6 +203,8 @@ def _grown(
 
     rows = rows[examples.place[rows] >= 0]
     length, n_features = examples.features.shape[1:]
+    if not len(rows):
+        return Trees.empty(n_trees), np.zeros(n_features)
     relevant = np.arange(length) == examples.place[rows][:, None]
     weight = None if examples.weight is None else np.repeat(examples.weight[rows], length)
     data = lightgbm.Dataset(

@@ -20,6 +20,7 @@ from models.losses import bpr_max, cross_entropy
 from models.negatives import column_weights
 from models.optimizer import Adagrad
 from models.plan import StepPlan
+from models.replicas import ALONE, Replicas
 
 
 class TrainingStep:
@@ -32,15 +33,19 @@ class TrainingStep:
         dropout: Dropout | None = None,
         *,
         is_fused: bool = True,
+        replicas: Replicas = ALONE,
     ) -> None:
-        """`is_fused`: take the compiled passes of `models.fused` where there are any."""
+        """`is_fused`: take the compiled passes of `models.fused` where there are any.
+
+        With `replicas`, plans are of this process's lanes, and so is the loss of a step.
+        """
         self.model = model
         self.config = model.config
         output = model.weights["output.weight"]
         self.device, self.dtype = output.device, output.dtype
         self.fused = fused_for(self.device, self.dtype) if is_fused else None
         self.optimizer = Adagrad(
-            model.weights, self.config.learning_rate, self.config.momentum, self.fused
+            model.weights, self.config.learning_rate, self.config.momentum, self.fused, replicas
         )
         self._log_support = torch.tensor(
             np.log(np.maximum(support, 1)), device=self.device, dtype=self.dtype
@@ -51,7 +56,8 @@ class TrainingStep:
             TrainingLayer(model, layer, self.optimizer, self._buffers)
             for layer in range(len(self.config.layers))
         ]
-        product = blas_product(self.dtype) if self.fused else None
+        # The step in one call moves weights as it goes; replicas sum gradients before.
+        product = blas_product(self.dtype) if self.fused and replicas.n == 1 else None
         self.fused_step = (
             FusedStep(model, self.optimizer, self._log_support, self.fused, product)
             if self.fused and product and self.config.embedding != "none"

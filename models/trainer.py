@@ -21,6 +21,7 @@ from models.graphed import GraphedSteps
 from models.gru4rec import GRU4Rec, Hidden, weight_shapes
 from models.negatives import NegativeSampler
 from models.plan import StepPlan, plan_steps
+from models.replicas import ALONE, Replicas
 from models.schedule import epoch_schedule
 from models.step import TrainingStep
 from models.warm_start import Start
@@ -55,12 +56,15 @@ class Trainer:
         is_fused: bool = True,
         is_static: bool | None = None,
         start: Start | None = None,
+        replicas: Replicas = ALONE,
     ) -> None:
         """`is_fused`: take compiled passes where there are any. `is_static`: take steps of one
-        shape but for the last of an epoch; on a GPU unless said otherwise, see `models.graphed`.
+        shape but for the last of an epoch; see `models.graphed`, on one GPU unless said otherwise.
         `start`: begin from what a model has learned, not from chance.
         """
-        self._is_static = device.type == "cuda" if is_static is None else is_static
+        on_one_gpu = device.type == "cuda" and replicas.n == 1
+        self._is_static = on_one_gpu if is_static is None else is_static
+        self._is_fused, self.replicas = is_fused, replicas
         self._n_items = sessions.n_items
         weights, negatives, dropout = np.random.SeedSequence(seed).spawn(3)
         self.config = config
@@ -78,7 +82,9 @@ class Trainer:
             sessions.support(), config.sample_alpha, config.n_sample, negatives
         )
         self._dropout = Dropout(dropout, device)
-        self.step = TrainingStep(self.model, support, self._dropout, is_fused=is_fused)
+        self.step = TrainingStep(
+            self.model, support, self._dropout, is_fused=is_fused, replicas=replicas
+        )
         self.start = start
         if start is not None:
             start.put_into(self.model.weights, self.step.optimizer.accumulated)
@@ -149,15 +155,21 @@ class Trainer:
         if self._is_static and block.n_lanes == self._blocks[0].n_lanes:
             return self._static_steps(block, hidden)
         keep = torch.from_numpy(~block.starts).to(self.step.device, self.step.dtype)
+        plans = self.plans(self.epoch, self.block, self.step.device)
+        if self.replicas.n > 1:
+            lanes = self.replicas.lanes(block.n_lanes)
+            self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
+            hidden, keep = [state[lanes] for state in hidden], keep[:, lanes]
+            plans = [plan.of(lanes) for plan in plans]
         has_start: list[bool] = np.any(block.starts, axis=1).tolist()
-        plans, losses = self.plans(self.epoch, self.block, self.step.device), []
+        losses = []
         for plan, keep_lane, resets in zip(plans, keep, has_start, strict=True):
             if resets:
                 hidden = [state * keep_lane[:, None] for state in hidden]
             loss, hidden = self.step(plan, hidden)
             losses.append(loss)
-        self._hidden = hidden
-        return float(torch.stack(losses).sum()) * self.config.batch_size
+        self._hidden = [self.replicas.gathered(state, block.n_lanes) for state in hidden]
+        return float(self.replicas.total(torch.stack(losses).sum())) * self.config.batch_size
 
     def _static_steps(self, block: Block, hidden: Hidden) -> float:
         if self._graphed is None:
@@ -182,7 +194,7 @@ class Trainer:
         return plan_steps(
             block.inputs, block.targets, self.sampler.draw(epoch, number, block.n_steps),
             self.model.n_items, is_shared=self.config.embedding == "shared", device=device,
-            dtype=self.step.dtype, weights=block.weights,
+            dtype=self.step.dtype, weights=block.weights, is_fused=self._is_fused,
         )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions
 from models.devices import math_threads, resolve_device
 from models.gru4rec import GRU4Rec
+from models.replicas import ALONE, Replicas
 from models.trainer import Trainer, TrainingDiverged
 from models.warm_start import Start
 
@@ -70,13 +71,15 @@ def train(
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Checkpoint | None = None,
     start: Start | None = None,
+    replicas: Replicas = ALONE,
 ) -> Trained:
     """Learn from `sessions`; the same seed gives the same model on the same CPU.
 
     Begins from chance, or from the `start` that a model gives.
 
     With a `checkpoint`, a training that was killed goes on from it, to the same model; the file
-    stays when training is done. Raises NotEnoughData without a single pair of steps, and
+    stays when training is done. Each of `replicas` calls this alike, see `models.parallel`; the
+    first writes the checkpoints. Raises NotEnoughData without a single pair of steps, and
     TrainingDiverged.
     """
     if not sessions.n_predictions:
@@ -86,10 +89,10 @@ def train(
     config = config.fitted_to(len(sessions))
     started = time.perf_counter()
     with math_threads(threads), torch.no_grad():
-        trainer = Trainer(sessions, config, target_device, seed, start=start)
+        trainer = Trainer(sessions, config, target_device, seed, start=start, replicas=replicas)
         is_resumed = checkpoint is not None and checkpoint.start(trainer, sessions, seed)
         try:
-            rates = _epochs(trainer, checkpoint, progress)
+            rates = _epochs(trainer, checkpoint if replicas.rank == 0 else None, progress)
         finally:
             trainer.close()
     log = TrainingLog(

@@ -26,9 +26,10 @@ import optuna
 from optuna.trial import TrialState
 
 from models.config import GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Split, Steps, temporal_split
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.evaluation import mrr_at_k, rank_targets
 from models.intervals import figure_per_prediction, interval
+from models.split import Split, temporal_split
 from models.training import EpochReport, TrainingDiverged, train
 
 MEASURE = "mrr@20"

@@ -11,13 +11,14 @@ import torch
 
 import models.candidate
 from models.bundle import BundleContent, _hash_again, write_bundle
-from models.dataset import Split, Steps, latest_days, temporal_split
+from models.dataset import Steps
 from models.gru4rec import GRU4Rec
 from models.item_statistics import ItemStatistics
 from models.item_tables import item_map_sha256
 from models.rerank_file import TREES
 from models.reranker import Reranker
 from models.scorer import golden_sessions
+from models.split import Split, latest_days, temporal_split
 
 # What each kind is refused for, whatever else the gate finds.
 REFUSED_FOR = {

@@ -14,6 +14,11 @@ from minio.versioningconfig import OFF
 from warehouse.settings import StorageSettings
 from warehouse.store import ObjectInfo, ObjectNotFound, StoreUnavailable
 
+_ABSENT = {"If-None-Match": "*"}
+# Some servers keep an object of no bytes where a client died between its headers and its data.
+# Nothing of ours is empty, so that is no object; its ETag is the MD5 of nothing.
+_EMPTY = {"If-Match": '"d41d8cd98f00b204e9800998ecf8427e"'}
+
 
 class S3Store:
     """A bucket on an S3 server (MinIO API), optionally below a prefix."""
@@ -54,24 +59,26 @@ class S3Store:
             )  # fmt: skip
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        status = self._put_if_absent(key, data)
+        status = self._put_where(_ABSENT, key, data)
         if status == 404:  # the bucket: nobody has written before
             self.prepare()
-            status = self._put_if_absent(key, data)
+            status = self._put_where(_ABSENT, key, data)
+        if status == 412:
+            status = self._put_where(_EMPTY, key, data)
         if status not in (200, 412):
             raise StoreUnavailable(
                 f"the S3 server at {self._endpoint} answered {status} to a write of `{key}`"
             )
         return status == 200
 
-    def _put_if_absent(self, key: str, data: bytes) -> int:
-        """HTTP status of a conditional write: 200, or 412 where the key exists."""
+    def _put_where(self, condition: dict[str, str], key: str, data: bytes) -> int:
+        """HTTP status of a conditional write: 200, or 412 where the condition does not hold."""
         # The SDK's put_object has no conditional form; a presigned URL takes the header.
         with self._translated(key):
             url = self._client.presigned_put_object(
                 bucket_name=self.bucket, object_name=self._name(key), expires=timedelta(minutes=5)
             )
-            reply = self._http.request("PUT", url, body=data, headers={"If-None-Match": "*"})
+            reply = self._http.request("PUT", url, body=data, headers=condition)
         return reply.status
 
     def get(self, key: str) -> bytes:
@@ -96,7 +103,7 @@ class S3Store:
                 recursive=True,
             ):
                 name = found.object_name or ""
-                if not found.is_dir:
+                if not found.is_dir and found.size:
                     yield ObjectInfo(
                         name.removeprefix(f"{self.prefix}/" if self.prefix else ""),
                         found.size or 0,

@@ -1,7 +1,8 @@
 """The object store: a folder or an S3 server behind one small interface.
 
 Keys are relative to the store's URI. Writes are whole objects and atomic; `put_if_absent` is the
-conditional write that append-only raw data rests on.
+conditional write that append-only raw data rests on. No object is empty: what a server keeps of a
+write that was cut off before its data is not there.
 """
 
 import hashlib

@@ -6,8 +6,8 @@ from typing import Any
 from httpx import Response
 
 from tests.api.tiny_shop import view
-from warehouse.access_settings import AccessSettings
 from warehouse.settings import Settings
+from warehouse.settings.access import AccessSettings
 
 SHOP = "https://shop.example"
 MESSAGE = {"type": "track", "event": "Product Viewed", "messageId": "m-1", "anonymousId": "v-1",

@@ -78,15 +78,10 @@ class Box:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store: ObjectStore = open_store(settings)
-        storage = settings.storage
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name != "SHALLOP_HOME"},
+            **os.environ,
             "PYTHONPATH": str(ROOT),
-            "SHALLOP_HOME": str(settings.home),
-            "SHALLOP_STORAGE__URI": storage.uri,
-            "SHALLOP_STORAGE__S3_ENDPOINT": storage.s3_endpoint,
-            "SHALLOP_STORAGE__S3_ACCESS_KEY": storage.s3_access_key.get_secret_value(),
-            "SHALLOP_STORAGE__S3_SECRET_KEY": storage.s3_secret_key.get_secret_value(),
+            **settings.store_environment(),
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
         }

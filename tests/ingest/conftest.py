@@ -168,17 +168,12 @@ def start_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def start(script: str, settings: Settings, *arguments: object) -> subprocess.Popen[str]:
-        storage = settings.storage
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)],
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(Path(__file__).parents[2]),
-                "SHALLOP_HOME": str(settings.home),
-                "SHALLOP_STORAGE__URI": storage.uri,
-                "SHALLOP_STORAGE__S3_ENDPOINT": storage.s3_endpoint,
-                "SHALLOP_STORAGE__S3_ACCESS_KEY": storage.s3_access_key.get_secret_value(),
-                "SHALLOP_STORAGE__S3_SECRET_KEY": storage.s3_secret_key.get_secret_value(),
+                **settings.store_environment(),
             },
             cwd=settings.home.parent,
             stdout=subprocess.PIPE,

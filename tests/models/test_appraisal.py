@@ -8,13 +8,14 @@ import torch
 
 from models.appraisal import HeldOut, appraise
 from models.context import Column, Context
-from models.dataset import Sessions, Steps, temporal_split
+from models.dataset import Sessions, Steps
 from models.evaluation import rank_targets
 from models.evaluation_file import appraise_split
 from models.intervals import figure_per_prediction, interval
 from models.item_knn import ItemKNN
 from models.popularity import Popularity
 from models.predictions import predict
+from models.split import temporal_split
 from tests.models.conftest import items_mart, ring_sessions, steps_mart
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from models.bundle import BundleCorrupt, read_bundle
 from models.candidate import Candidate, NotEnoughData, build_candidate
-from models.dataset import Split
 from models.gate import Check, judge
 from models.gate_figures import figure_checks
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.recipe import DEFAULT_WEIGHTS, weighted
 from models.rivals import GATE_RIVALS
 from models.scorer import SessionScorer
+from models.split import Split
 from tests.broken import break_candidates
 from tests.models.conftest import SMALL, items_mart, popularity_mart, ring_sessions, steps_mart
 from warehouse.contracts import MART_SCHEMAS

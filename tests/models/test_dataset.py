@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.dataset import NotEnoughData, Sessions, Steps, latest_days, temporal_split
+from models.dataset import NotEnoughData, Sessions, Steps
+from models.split import latest_days, temporal_split
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.snapshot import SchemaMismatch
 

@@ -3,39 +3,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.dataset import Sessions
 from models.evaluation import evaluate, mrr_at_k, rank_targets, recall_at_k
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.item_knn import ItemKNN
 from models.popularity import Popularity
+from tests.models.score_table import ScoreTable
 
 NAN = math.nan
-
-
-class Fixed:
-    """Gives each prediction the next row of a score table."""
-
-    def __init__(self, table: list[list[float]]) -> None:
-        self._table = torch.tensor(table)
-
-    @property
-    def n_items(self) -> int:
-        return self._table.shape[1]
-
-    def states(self, sessions: Sessions) -> Tensor:
-        return torch.arange(sessions.n_predictions)
-
-    def scores(self, states: Tensor) -> Tensor:
-        return self._table[states]
 
 
 def test_ranks_with_ties_by_hand():
     # Current item 0, target 1.
     sessions = Sessions.from_lists([[0, 1]] * 5, 4)
     ranks = rank_targets(
-        Fixed([
+        ScoreTable([
             [9, 5, 1, 0],   # only the current item is ahead
             [0, 5, 5, 5],   # three tie at the top
             [5, 5, 5, 5],   # a constant tells nothing
@@ -52,14 +35,14 @@ def test_ranks_with_ties_by_hand():
 
 def test_scores_that_are_no_numbers_count_against_the_model():
     sessions = Sessions.from_lists([[0, 1]] * 3, 4)
-    ranks = rank_targets(Fixed([[0, NAN, 0, 0], [0, 1, NAN, 0], [NAN] * 4]), sessions)
+    ranks = rank_targets(ScoreTable([[0, NAN, 0, 0], [0, 1, NAN, 0], [NAN] * 4]), sessions)
     assert ranks.conservative.tolist() == [4, 2, 4]
     assert ranks.standard.tolist() == [4, 2, 4]
 
 
 def test_a_constant_model_recalls_nothing():
     sessions = Sessions.from_lists([[0, 1, 2]] * 3, 40)
-    figures = evaluate(Fixed([[1.0] * 40] * 6), sessions)
+    figures = evaluate(ScoreTable([[1.0] * 40] * 6), sessions)
     assert figures["recall@20"] == 0
     assert figures["mrr@20"] == 0
     assert figures["standard_recall@20"] == 1
@@ -70,7 +53,7 @@ def test_figures_are_means_over_predictions_not_sessions():
     sessions = Sessions.from_lists([[0, 1], [0, 1, 0, 1]], 30)
     hit1 = [1.0 if item == 1 else 0.0 for item in range(30)]
     hit0 = [1.0 if item == 0 else 0.0 for item in range(30)]
-    figures = evaluate(Fixed([hit0, hit1, hit0, hit1]), sessions)
+    figures = evaluate(ScoreTable([hit0, hit1, hit0, hit1]), sessions)
     assert figures["n_predictions"] == 4
     assert figures["recall@1"] == figures["recall@20"] == figures["mrr@20"] == 0.75
 
@@ -92,7 +75,7 @@ def test_measures_refuse_nothing_and_senseless_cutoffs(measure):
 
 def test_nothing_to_predict_is_refused():
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        evaluate(Fixed([[1.0, 2.0]]), Sessions.from_lists([[0], [1]], 2))
+        evaluate(ScoreTable([[1.0, 2.0]]), Sessions.from_lists([[0], [1]], 2))
 
 
 def test_chunks_do_not_change_ranks(monkeypatch: pytest.MonkeyPatch, ring: Sessions):

@@ -172,11 +172,11 @@ def test_without_a_compiler_training_says_so_and_takes_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fused_module, "_COMPILERS", ("no-such-compiler",))
-    fused_module._library.cache_clear()
+    fused_module.compiled.cache_clear()
     with caplog.at_level(logging.INFO):
         assert fused_for(CPU, torch.float32) is None
     assert "no C++ compiler" in caplog.text
-    fused_module._library.cache_clear()
+    fused_module.compiled.cache_clear()
 
 
 def test_a_compiler_that_fails_is_reported_with_what_it_said(
@@ -187,10 +187,10 @@ def test_a_compiler_that_fails_is_reported_with_what_it_said(
     broken.chmod(0o755)
     monkeypatch.setattr(fused_module, "_COMPILERS", ("broken-compiler",))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    fused_module._library.cache_clear()
+    fused_module.compiled.cache_clear()
     assert fused_for(CPU, torch.float32) is None
     assert "no such flag" in caplog.text
-    fused_module._library.cache_clear()
+    fused_module.compiled.cache_clear()
 
 
 def test_a_gpu_or_another_type_has_none() -> None:

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.dataset import Sessions
 from models.evaluation import evaluate, rank_targets
@@ -12,23 +11,7 @@ from models.gru4rec import GRU4Rec
 from models.item_rules import Markov
 from models.session_knn import SessionKNN
 from models.standardised import standardised
-
-
-class Table:
-    """Gives each prediction the next row of a score table."""
-
-    def __init__(self, table: list[list[float]]) -> None:
-        self._table = torch.tensor(table)
-
-    @property
-    def n_items(self) -> int:
-        return self._table.shape[1]
-
-    def states(self, sessions: Sessions) -> Tensor:
-        return torch.arange(sessions.n_predictions)
-
-    def scores(self, states: Tensor) -> Tensor:
-        return self._table[states]
+from tests.models.score_table import ScoreTable
 
 
 def test_scores_are_standardised_by_hand():
@@ -44,7 +27,7 @@ def test_scores_are_standardised_by_hand():
 
 def test_fusion_is_the_weighted_sum_by_hand():
     sessions = Sessions.from_lists([[0, 1]], 3)
-    parts = {"a": Table([[1.0, 2.0, 3.0]]), "b": Table([[-math.inf, 3.0, 1.0]])}
+    parts = {"a": ScoreTable([[1.0, 2.0, 3.0]]), "b": ScoreTable([[-math.inf, 3.0, 1.0]])}
     fusion = Fusion(parts, {"a": 0.25, "b": 0.75})
     up = 1.5**0.5
     scores = fusion.scores(fusion.states(sessions))[0].tolist()
@@ -75,8 +58,8 @@ def test_weights_go_to_the_part_that_knows():
     knows = np.zeros((50, 40), dtype=np.float32)
     knows[np.arange(50), target] = 1
     parts = {
-        "noise": Table(rng.random((50, 40)).astype(np.float32).tolist()),
-        "knows": Table(knows.tolist()),
+        "noise": ScoreTable(rng.random((50, 40)).astype(np.float32).tolist()),
+        "knows": ScoreTable(knows.tolist()),
     }
     weights = choose_weights(parts, sessions)
     assert list(weights) == ["noise", "knows"]
@@ -101,7 +84,7 @@ def test_chosen_weights_are_no_worse_than_any_part_alone(ring: Sessions, small):
 
 
 def test_senseless_weights_and_nothing_to_choose_by_are_refused():
-    parts = {"a": Table([[1.0, 2.0]])}
+    parts = {"a": ScoreTable([[1.0, 2.0]])}
     with pytest.raises(ValueError, match=r"weights given: \{'b': 1.0\}"):
         Fusion(parts, {"b": 1.0})
     with pytest.raises(ValueError, match=r"must not be 0, weights given: \{'a': 0.0\}"):

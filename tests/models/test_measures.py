@@ -5,33 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models import beyond
 from models.dataset import Sessions
 from models.measures import next_gains, rest_gains
 from models.predictions import later_items, predict
-
-
-class Fixed:
-    """Gives each prediction the next row of a score table."""
-
-    def __init__(self, table: Tensor) -> None:
-        self._table = table
-
-    @property
-    def n_items(self) -> int:
-        return self._table.shape[1]
-
-    def states(self, sessions: Sessions) -> Tensor:
-        return torch.arange(sessions.n_predictions)
-
-    def scores(self, states: Tensor) -> Tensor:
-        return self._table[states]
-
-
-def scored(rows: list[list[float]]) -> Fixed:
-    return Fixed(torch.tensor(rows, dtype=torch.float32))
+from tests.models.score_table import ScoreTable
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +26,7 @@ def test_every_measure_equals_that_of_rectools(rectools: dict):
     test = Sessions.from_lists(rectools["test"], n_items)
     table = torch.zeros(len(lists), n_items)
     table.scatter_(1, lists, torch.arange(lists.shape[1], 0, -1.0).expand_as(lists))
-    found = predict(Fixed(table), test)
+    found = predict(ScoreTable(table), test)
     assert found.lists.tolist() == lists.tolist()
     for kind, gains in (("next", next_gains(found.ranks.served)), ("rest", rest_gains(found))):
         for measure, gain in gains.items():
@@ -66,7 +45,7 @@ def test_every_measure_equals_that_of_rectools(rectools: dict):
 def test_one_pass_gives_ranks_lists_and_later_places_by_hand():
     # After 0 come 1, 2 and 1 again; after 1 come 2 and 1; after 2 comes 1.
     sessions = Sessions.from_lists([[0, 1, 2, 1]], 4)
-    found = predict(scored([[9, 5, 7, 7], [1, 9, 3, 2], [4, 3, 9, 5]]), sessions, k=2)
+    found = predict(ScoreTable([[9, 5, 7, 7], [1, 9, 3, 2], [4, 3, 9, 5]]), sessions, k=2)
     # Items 2 and 3 tie before item 1, so neither is within the first place.
     assert sorted(found.lists[0].tolist()) == [2, 3]
     assert found.lists[1:].tolist() == [[2, 3], [3, 0]]
@@ -87,7 +66,7 @@ def test_rest_of_session_gains_by_hand():
     table = torch.zeros(3, 30)
     table[:, 10:15] = torch.tensor([9.0, 8, 7, 6, 5])  # never relevant
     table[0, 3], table[0, 1] = 8.5, 5.5  # ranks 2 and 6
-    gains = rest_gains(predict(Fixed(table), sessions))
+    gains = rest_gains(predict(ScoreTable(table), sessions))
     assert gains["recall@5"][0] == pytest.approx(1 / 3)
     assert gains["recall@10"][0] == pytest.approx(2 / 3)
     assert gains["precision@10"][0] == pytest.approx(0.2)
@@ -102,7 +81,7 @@ def test_scores_that_are_no_numbers_or_not_recommended_win_nothing():
     sessions = Sessions.from_lists([[0, 1]] * 3, 6)
     nan, out = math.nan, -math.inf
     found = predict(
-        scored([[0, nan, 1, 0, 0, 0], [0, out, 1, out, out, out], [nan] * 6]), sessions, k=3
+        ScoreTable([[0, nan, 1, 0, 0, 0], [0, out, 1, out, out, out], [nan] * 6]), sessions, k=3
     )
     assert found.later_rank.tolist() == [4, 4, 4]
     assert found.lists[1].tolist() == [2, -1, -1]
@@ -110,7 +89,7 @@ def test_scores_that_are_no_numbers_or_not_recommended_win_nothing():
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, ring: Sessions):
     generator = torch.Generator().manual_seed(3)
-    ranker = Fixed(torch.rand(ring.n_predictions, ring.n_items, generator=generator))
+    ranker = ScoreTable(torch.rand(ring.n_predictions, ring.n_items, generator=generator))
     whole = predict(ranker, ring)
     monkeypatch.setattr("models.predictions._SCORES_AT_ONCE", 100)
     parts = predict(ranker, ring)
@@ -135,7 +114,7 @@ def test_later_items_name_each_once_whatever_the_sessions_are():
 
 
 def test_nothing_to_predict_gives_empty_predictions():
-    found = predict(scored([[0.0, 1.0]]), Sessions.from_lists([[0], [], [1]], 2))
+    found = predict(ScoreTable([[0.0, 1.0]]), Sessions.from_lists([[0], [], [1]], 2))
     assert len(found) == len(found.ranks.served) == len(found.later_rank) == 0
 
 

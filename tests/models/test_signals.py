@@ -14,13 +14,14 @@ import torch
 from models.blocks import Blocks
 from models.candidate import build_candidate
 from models.checkpoint import Checkpoint
-from models.dataset import Sessions, Steps, temporal_split
+from models.dataset import Sessions, Steps
 from models.evaluation import pairs
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.offline import EvaluationInputError, evaluate_files
 from models.plan import plan_steps
 from models.schedule import epoch_schedule
 from models.signals import step_weights
+from models.split import temporal_split
 from models.step import TrainingStep
 from models.trainer import Trainer
 from models.training import train

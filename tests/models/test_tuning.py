@@ -16,9 +16,10 @@ import torch
 from optuna.trial import FixedTrial, TrialState
 
 from models.config import GRU4RecConfig
-from models.dataset import NotEnoughData, Split, Steps, temporal_split
+from models.dataset import NotEnoughData, Steps
 from models.gru4rec import GRU4Rec
 from models.report.study import render_study
+from models.split import Split, temporal_split
 from models.training import EpochReport, TrainingDiverged
 from models.tuning import (
     MEASURE,

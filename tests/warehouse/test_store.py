@@ -71,6 +71,16 @@ def test_a_bucket_that_is_missing_is_empty_and_made_by_the_first_write(
         assert store.get("raw/x") == b"1"
 
 
+def test_a_write_that_was_cut_off_is_not_there_and_can_be_made_again(s3_settings: Settings) -> None:
+    store = open_store(s3_settings)
+    store.put("raw/cut.parquet", b"")  # as SeaweedFS keeps a PUT that ended after its headers
+    assert list(store.list("raw")) == []
+    assert store.put_if_absent("raw/cut.parquet", b"whole")
+    assert not store.put_if_absent("raw/cut.parquet", b"other")
+    assert store.get("raw/cut.parquet") == b"whole"
+    assert [found.key for found in store.list("raw")] == ["raw/cut.parquet"]
+
+
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreUnavailable, match="cannot write to the store"):

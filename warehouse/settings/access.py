@@ -3,15 +3,15 @@
 from ipaddress import ip_network
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
+
+from warehouse.settings.part import Part
 
 WRITE_KEY_PREFIX = "shp_pub_"
 
 
-class AccessSettings(BaseModel):
+class AccessSettings(Part):
     """Keys, proxies and rates."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     require_keys: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether requests need a key; `auto`: as soon as one was ever made."
