@@ -103,16 +103,15 @@ def _reranker(content: BundleContent, evidence: Evidence) -> Check:
     """The trees, and the statistics of just these items in this order."""
     found, made = content.reranker, evidence.reranker
     if found is None or made is None:
-        same, off = found is made, [] if found is made else ["one of the two is missing"]
+        same, off = found is made, [] if found is made else ["the re-ranker as a whole"]
     else:
         arrays, expected = rerank_arrays(found), rerank_arrays(made)
         off = [name for name in expected if not np.array_equal(arrays[name], expected[name])]
         same = not off and _use_of(found) == _use_of(made)
-    what = "re-ranker" if made else "lack of a re-ranker"
+    said = "the bundle re-ranks as training made it to" if made else "nothing was made to re-rank"
     return Check(
         "reranker_matches_training", same,
-        f"the bundle has the {what} that training made"
-        + ("" if same else f", it should have: other are {', '.join(off) or 'its features'}"),
+        said if same else f"other than training made them are: {', '.join(off) or 'the features'}",
         {"n_other_arrays": len(off)}, len(off), 0,
     )  # fmt: skip
 

@@ -218,5 +218,5 @@ def _grown(
 
 def _told(adds: bool, weight: float) -> str:
     if not adds:
-        return "the trees alone order the shortlist"
-    return f"the trees, {weight:g} times, add to the fused scores"
+        return "in place of the fused scores"
+    return f"fused scores and {weight:g} times the trees"

@@ -156,11 +156,16 @@ def test_a_broken_re_ranker_is_refused_and_a_sound_one_comes_and_goes_with_its_b
             assert reasons <= {one["name"] for one in kept if not one["passed"]}, kind
             assert registry.pointer().version == champion
             assert recommended(client) == before
-        # Off by its setting, the fusion takes over; a rollback brings the trees back.
+        # Off by its setting, the fusion is worse than the champion here; by hand it takes over, and
+        # a rollback brings the trees back.
         without = shop.model_copy(
             update={"training": shop.training.model_copy(update={"rerank": False})}
         )
-        assert refresh_model(without, instance).success
+        assert not refresh_model(without, instance).success
+        refused = registry.refusal()
+        assert refused is not None
+        assert "holds_against_champion" in refused.reason
+        registry.promote("gru4rec", refused.version, reason="test", is_forced=True)
         wait_for(lambda: client.get("/status").json()["model"]["serves"] == "fusion")
         registry.rollback()
         wait_for(lambda: recommended(client) == before)

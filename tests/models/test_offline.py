@@ -67,9 +67,7 @@ def test_what_the_shop_says_of_items_helps_the_re_ranker(tmp_path: Path):
     }
     assert found["reranked"]["weights"] == found["fusion"]["weights"]
     assert found["reranked"]["reranking"]["is_kept"]
-    assert {"price", "price from the current item's"} & {
-        *found["reranked"]["reranking"]["importance"]
-    }
+    assert {"price", "price distance"} & {*found["reranked"]["reranking"]["importance"]}
     for measure in ("recall@20", "mrr@20"):
         assert found["reranked"][measure] > 1.1 * found["fusion"][measure]
 

@@ -48,12 +48,12 @@ def test_features_by_hand(train: Sessions):
     assert feature("steps since seen") == [1, 2, 20, 20]
     assert feature("times seen") == [2, 1, 0, 0]
     assert feature("steps of the session") == [4] * 4
-    assert feature("distinct items of the session") == [0.75] * 4
+    assert feature("distinct share") == [0.75] * 4
     assert feature("popularity") == pytest.approx(np.log([3, 2, 2, 2]))
-    assert feature("popularity of the current item") == pytest.approx([np.log(4)] * 4)
-    assert feature("category of the current item") == [0, 0, 0, 1]  # oars
-    assert feature("steps of its category") == [0.75, 0.75, 0, 0.25]
-    assert feature("price from the current item's") == pytest.approx([np.log(2), -1, np.log(2), -1])
+    assert feature("popularity of current") == pytest.approx([np.log(4)] * 4)
+    assert feature("same category") == [0, 0, 0, 1]  # oars
+    assert feature("category share") == [0.75, 0.75, 0, 0.25]
+    assert feature("price distance") == pytest.approx([np.log(2), -1, np.log(2), -1])
     assert feature("price")[1] == -1000
 
 
