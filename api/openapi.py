@@ -48,7 +48,7 @@ _RECOMMENDED = {
     "recommendation_id": "5e6d7a52-1f0e-4a53-9d8f-0b7f7d1c2a10",
     "session": "s-1",
     "placement": None,
-    "model": "fusion",
+    "model": "reranked",
     "model_version": "20260131T030000Z",
     "variant": "champion",
     "fallback": None,

@@ -68,8 +68,8 @@ class Fallback(msgspec.Struct):
 class RecommendReply(msgspec.Struct):
     """A recommendation; send `recommendation_id` with the events that it leads to.
 
-    `model` is what ranks in `model_version`: `fusion`, or `gru4rec` alone; `popularity` where no
-    model serves, the version is then that of the data.
+    `model` is what ranks in `model_version`: `reranked`, `fusion`, or `gru4rec` alone; `popularity`
+    where no model serves, the version is then that of the data.
     """
 
     recommendation_id: str

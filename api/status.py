@@ -58,7 +58,8 @@ class CollectorStatus(BaseModel):
 class ModelStatus(BaseModel):
     """The model that serves from this process.
 
-    `name` and `version` are the registry's, `serves` is what ranks: `fusion`, or `gru4rec` alone.
+    `name` and `version` are the registry's, `serves` is what ranks: `reranked`, `fusion`, or
+    `gru4rec` alone.
     `erasures` took away events that it was trained on; the next refresh trains one without them.
     """
 

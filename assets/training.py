@@ -36,6 +36,8 @@ def candidate_model(
 ) -> Materialized:
     """GRU4Rec and its companions, trained on the latest snapshot, judged on its latest sessions.
 
+    Their best items are re-ranked where that proves better.
+
     Kept in the registry whether it passes or not; it serves only once it is the champion. A run
     that was killed while it trained is taken up by the next one at its last checkpoint.
     """
@@ -233,6 +235,7 @@ def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) ->
         "n_sessions": training["n_sessions"],
         "n_items": training["n_items"],
         "weights": dg.MetadataValue.json((candidate.details["fusion"] or {}).get("weights", {})),
+        "reranking": dg.MetadataValue.json(candidate.details["reranking"] or "off"),
         "events_per_second": training["events_per_second"],
         "train_seconds": training["train_seconds"],
         "device": training["device"],

@@ -18,6 +18,11 @@ from cli.load import Load, Template, request_bytes, run_load
 
 _MAX_ROUNDS = 3  # of a second or more
 _SESSION_STEPS = 5
+_KINDS = {
+    "GRU4Rec alone": {"is_fused": False},
+    "fusion": {"is_fused": True},
+    "re-ranked": {"is_fused": True, "is_reranked": True},
+}
 _LOAD_SECONDS = 120  # longest that an app takes to load an invented model
 
 
@@ -40,7 +45,8 @@ def recommend(
 ) -> None:
     """Recommendations a second of the app that runs here, or of invented models of any size.
 
-    With `--items` GRU4Rec alone and the fusion are served by two apps and asked in turn.
+    With `--items` GRU4Rec alone, the fusion and the re-ranked fusion are served by three apps and
+    asked in turn.
     """
     with ExitStack() as stack:
         if items:
@@ -91,13 +97,13 @@ def _running_here() -> _App:
 
 @contextmanager
 def _invented(n_items: int, workers: int) -> Iterator[dict[str, _App]]:
-    """An app of GRU4Rec alone and one of the fusion, with stores of their own."""
+    """An app for each kind of model, with stores of their own."""
     with ExitStack() as stack:
         apps = {}
-        for name, is_fused in (("GRU4Rec alone", False), ("fusion", True)):
+        for name, how in _KINDS.items():
             home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             with errors.status(f"{name} of {n_items:,} items is made up"):
-                sessions = _publish(home, n_items, is_fused=is_fused)
+                sessions = _publish(home, n_items, **how)
                 running = uvicorn_on("api.app:create_app", "/readyz", home, workers)
                 port = stack.enter_context(running)
                 _wait_for_model(port)
@@ -105,13 +111,17 @@ def _invented(n_items: int, workers: int) -> Iterator[dict[str, _App]]:
         yield apps
 
 
-def _publish(home: Path, n_items: int, *, is_fused: bool) -> list[list[str]]:
+def _publish(
+    home: Path, n_items: int, *, is_fused: bool, is_reranked: bool = False
+) -> list[list[str]]:
     """Make an invented model the champion of a store in `home`; sessions to ask it for."""
     from models.invented import write_invented
     from models.registry import Registry
     from warehouse.folder_store import FolderStore
 
-    folder, sessions = write_invented(home / "bundles", n_items, is_fused=is_fused)
+    folder, sessions = write_invented(
+        home / "bundles", n_items, is_fused=is_fused, is_reranked=is_reranked
+    )
     registry = Registry(FolderStore(home / "store"))
     name, version = registry.upload(folder)
     registry.promote(name, version, reason="bench")

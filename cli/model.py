@@ -145,13 +145,16 @@ def evaluate(
     train: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
     test: Annotated[Path, typer.Option(help="Parquet with SessionId, ItemId, Time.")],
     model: Annotated[
-        str, typer.Option(help="gru4rec, fusion or a rival such as vmis-knn.")
+        str, typer.Option(help="gru4rec, fusion, reranked or a rival such as vmis-knn.")
     ] = "gru4rec",
     config: Annotated[Path | None, typer.Option(help="JSON of hyperparameters.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and negatives.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="File to go on from where a training of it was killed.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Parquet with item_id, category, price, for `reranked`.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -175,6 +178,8 @@ def evaluate(
                 if checkpoint
                 else None,
                 signal_weights=training.signal_weights,
+                items_file=items,
+                max_rerank_predictions=training.rerank_predictions,
             )
     except EvaluationInputError as error:
         fail(str(error), status=2)

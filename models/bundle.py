@@ -2,7 +2,8 @@
 
 `manifest.json` is written last and has the sha256 of every other file. Weights are safetensors,
 tables Parquet, the rest JSON; nothing is pickled, so a bundle cannot run code. What GRU4Rec is
-fused with has files of its own (`models.fusion_file`); a bundle without them is GRU4Rec alone.
+fused with and what re-ranks that have files of their own (`models.fusion_file`,
+`models.rerank_file`); a bundle without them is GRU4Rec alone, or the fusion.
 """
 
 import os
@@ -37,6 +38,8 @@ from models.item_tables import (
     items_of,
     items_table,
 )
+from models.rerank_file import RERANKER, TREES, read_reranker, rerank_arrays, write_reranker
+from models.reranker import Reranked, Reranker
 from models.warm_start import Ancestor
 from warehouse.provenance import RawObjects
 from warehouse.snapshot import Snapshot
@@ -52,6 +55,7 @@ EVALUATION = "evaluation.json"
 REPORT = "report.html"
 REPORT_FILES = (EVALUATION, REPORT)  # for people; a model serves without them
 FUSION_FILES = (FUSION, PARTS)  # both or none
+RERANK_FILES = (RERANKER, TREES)  # both or none, and only beside those of a fusion
 SQUARES = "optimizer.safetensors"  # for a training that begins from this model
 
 
@@ -126,8 +130,9 @@ class Origin:
 class BundleContent:
     """A bundle in memory. `fallbacks` are items with their popularity score, best first.
 
-    `fusion` has `model` among its parts; without one the model ranks alone. `squares` are Adagrad's
-    sums, written where a later training may begin from them (`models.learned_file` reads them).
+    `fusion` has `model` among its parts; without one the model ranks alone. `reranker` reorders the
+    best of the fusion. `squares` are Adagrad's sums, written where a later training may begin from
+    them (`models.learned_file` reads them).
     """
 
     manifest: Manifest
@@ -139,10 +144,13 @@ class BundleContent:
     checks: list[Check]
     fusion: Fusion | None = None
     squares: Mapping[str, Tensor] | None = None
+    reranker: Reranker | None = None
 
     @property
     def ranker(self) -> Ranker:
-        """What ranks: the fusion where there is one."""
+        """What ranks: the fusion where there is one, with its best reordered where that is done."""
+        if self.fusion is not None and self.reranker is not None:
+            return Reranked(self.fusion, self.reranker)
         return self.fusion or self.model
 
 
@@ -166,13 +174,19 @@ def new_manifest(origin: Origin, item_ids: Sequence[str], content_sha256: str) -
     )
 
 
-def content_sha256(model: GRU4Rec, fusion: Fusion | None, item_ids: Sequence[str]) -> str:
+def content_sha256(
+    model: GRU4Rec, fusion: Fusion | None, item_ids: Sequence[str], reranker: Reranker | None = None
+) -> str:
     """Digest of all that ranks, the same on every machine that has it."""
     digest = sha256(item_map_sha256(item_ids).encode())
     arrays = {name: weight.contiguous().numpy() for name, weight in model.weights.items()}
     if fusion is not None:
         arrays |= fusion_arrays(fusion)
         digest.update(repr(sorted(fusion.weights.items())).encode())
+    if reranker is not None:
+        order = reranker.order
+        arrays |= {f"reranker.{name}": one for name, one in rerank_arrays(reranker).items()}
+        digest.update(repr((order.features, order.adds, order.weight)).encode())
     for name, array in sorted(arrays.items()):
         digest.update(name.encode())
         digest.update(array.tobytes())
@@ -189,6 +203,8 @@ def write_bundle(content: BundleContent, folder: Path) -> None:
         content.model.config.save(partial / "config.json")
         if content.fusion is not None:
             write_fusion(content.fusion, partial)
+        if content.reranker is not None:
+            write_reranker(content.reranker, partial)
         if content.squares is not None:
             squares = {name: tensor.contiguous() for name, tensor in content.squares.items()}
             save_file(squares, partial / SQUARES)
@@ -244,6 +260,8 @@ def verify_files(folder: Path) -> Manifest:
     """Check that every file is there and has the sha256 of the manifest. Raises BundleCorrupt."""
     manifest = read_manifest(folder)
     expected_files = {*FILES, *(FUSION_FILES if {*FUSION_FILES} & {*manifest.files} else ())}
+    if {*RERANK_FILES} & {*manifest.files}:
+        expected_files |= {*RERANK_FILES, *FUSION_FILES}
     missing = sorted(expected_files - set(manifest.files))
     if missing:
         raise BundleCorrupt(f"{MANIFEST} of {folder} does not name: {missing}")
@@ -270,6 +288,8 @@ def read_bundle(folder: Path) -> BundleContent:
         _check_sizes(manifest, config, weights, items, folder)
         model = GRU4Rec(config, weights)
         fusion = read_fusion(folder, model) if FUSION in manifest.files else None
+        is_reranked = RERANKER in manifest.files
+        reranker = read_reranker(folder, fusion) if fusion and is_reranked else None
     except (
         BadConfig,
         SafetensorError,
@@ -281,7 +301,7 @@ def read_bundle(folder: Path) -> BundleContent:
     return BundleContent(
         manifest, model, items_of(items),
         list(zip(items_of(fallbacks), fallbacks["score"].to_pylist(), strict=True)),
-        golden, metrics, checks, fusion,
+        golden, metrics, checks, fusion, reranker=reranker,
     )  # fmt: skip
 
 
@@ -317,7 +337,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    optional = (*FUSION_FILES, SQUARES, *REPORT_FILES)
+    optional = (*FUSION_FILES, *RERANK_FILES, SQUARES, *REPORT_FILES)
     present = [name for name in optional if (folder / name).exists()]
     files = {name: _sha256(folder / name) for name in (*FILES, *present)}
     _write_json(folder / MANIFEST, replace(manifest, files=files))

@@ -1,17 +1,15 @@
-"""From marts to a judged model bundle: split, weigh, train, evaluate, refit, write, gate.
+"""From marts to a judged bundle: split, weigh and re-rank, train, evaluate, refit, write, gate.
 
 The content of metrics.json is described in docs/gate.md.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from torch import Tensor
 
 from models.bundle import (
     BundleContent,
@@ -22,24 +20,21 @@ from models.bundle import (
     write_bundle,
     write_checks,
 )
-from models.comparison import against_champion, bounds, difference
+from models.candidate_figures import Made, iso, judged, made_of
 from models.config import GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Steps
-from models.evaluation import Ranker, Ranks, figures_of, rank_targets
+from models.dataset import Catalogue, NotEnoughData, Sessions, Steps
+from models.evaluation import Ranker
 from models.evaluation_file import appraise_split
-from models.fusion import Fusion
-from models.fusion_file import GRU4REC
 from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
 from models.learner import Learner
-from models.recipe import VMIS, Weighting, parts_of, weighted
+from models.recipe import VMIS, Reranks, Weighting, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report
-from models.rivals import GATE_RIVALS, RIVALS
-from models.scorer import FUSION, SessionScorer, golden_sessions
+from models.rivals import RIVALS
+from models.scorer import SessionScorer, golden_sessions
 from models.split import Split, latest_days, temporal_split
-from models.training import Trained
 from models.warm_start import Learned
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import Snapshot
@@ -72,19 +67,6 @@ class Candidate:
         return all(check.passed for check in self.checks)
 
 
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A ranker, and the network in it with its log."""
-
-    ranker: Ranker
-    trained: Trained
-    sessions: Sessions
-
-    @property
-    def fusion(self) -> Fusion | None:
-        return self.ranker if isinstance(self.ranker, Fusion) else None
-
-
 def build_candidate(
     steps: pa.Table,
     items: pa.Table,
@@ -115,12 +97,13 @@ def build_candidate(
     split = _split(all_steps, training)
 
     learn = Learner(config, training, checkpoints, begin)
-    weighting = _weighting(split, training, learn) if training.fusion else None
+    known = _item_details(items)
+    weighting = _weighting(split, training, learn, known) if training.fusion else None
     clock.lap("weigh")
     trained = learn("holdout", split.train, split.catalogue, split.cut_at)
-    made = _made(trained, split.train, weighting)
+    made = made_of(trained, split.train, weighting, _described(split.catalogue, known))
     clock.lap("train")
-    details, ranks = _evaluated(split, made, weighting, training, champion)
+    details, ranks = judged(split, made, weighting, training, champion)
     clock.lap("judge")
     evaluation = appraise_split(
         _reported(split, made), split, steps, items, sessions=sessions, seed=training.seed
@@ -132,26 +115,28 @@ def build_candidate(
         used = _everything(all_steps, training)
         catalogue = used.catalogue()
         everything = used.sessions(catalogue)
-        made = _made(learn("refit", everything, catalogue), everything, weighting)
+        trained = learn("refit", everything, catalogue)
+        made = made_of(trained, everything, weighting, _described(catalogue, known))
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
     }
     details["training"] = {
         "n_sessions": len(made.sessions), "n_steps": made.sessions.n_steps,
-        "n_items": len(catalogue), "until": _text(used.until), "is_refit": training.refit,
+        "n_items": len(catalogue), "until": iso(used.until), "is_refit": training.refit,
         "seconds": clock.laps, "resumed": learn.resumed,
         "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
     origin = Origin(snapshot_id, training.seed, parent, snapshot, learn.ancestors)
-    content = _content(made, catalogue.item_ids, items, popularity, details, origin)
+    content = _content(made, _described(catalogue, known), known, popularity, details, origin)
     if training.warm_start_epochs:
         content = replace(content, squares=made.trained.squares)
     written = folder / content.manifest.version
     write_bundle(content, written)
     evidence = Evidence(
-        split, ranks, catalogue.item_ids, frozenset(items["item_id"].to_pylist()), steps
-    )
+        split, ranks, catalogue.item_ids, frozenset(items["item_id"].to_pylist()), steps,
+        made.reranker,
+    )  # fmt: skip
     checks = judge(details, written, evidence)
     write_checks(written, checks)
     write_report(written, evaluation)
@@ -193,84 +178,26 @@ def _split(steps: Steps, training: TrainingSettings) -> Split:
     return split
 
 
-def _weighting(split: Split, training: TrainingSettings, learn: Learner) -> Weighting:
-    """Weights by the latest sessions that are trained on, the hold-out unseen."""
+def _weighting(
+    split: Split, training: TrainingSettings, learn: Learner, known: Mapping[str, Item]
+) -> Weighting:
+    """Weights and re-ranker by the latest sessions that are trained on, the hold-out unseen."""
 
     def network(part: Split) -> GRU4Rec:
         return learn("weigh", part.train, part.catalogue, part.cut_at).model
 
+    reranks = Reranks(known, training.rerank_predictions, training.seed)
     return weighted(
         split.train_steps, network, min_item_support=training.min_item_support,
         min_session_steps=training.min_session_steps, min_predictions=training.min_holdout_steps,
+        reranks=reranks if training.rerank else None,
     )  # fmt: skip
 
 
-def _made(trained: Trained, sessions: Sessions, weighting: Weighting | None) -> _Made:
-    if weighting is None:
-        return _Made(trained.model, trained, sessions)
-    fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)
-    return _Made(fusion, trained, sessions)
-
-
-def _evaluated(
-    split: Split, made: _Made, weighting: Weighting | None, training: TrainingSettings,
-    champion: SessionScorer | None,
-) -> tuple[dict[str, Any], Tensor]:  # fmt: skip
-    """Figures of the model and its rivals on the hold-out; and the model's ranks as served."""
-    served = GRU4REC if weighting is None else FUSION
-    ranks: dict[str, Ranks] = {served: rank_targets(made.ranker, split.holdout)}
-    if made.fusion is not None:
-        ranks[GRU4REC] = rank_targets(made.trained.model, split.holdout)
-    for name in GATE_RIVALS:  # one at a time: an index may be large
-        ranks[name] = rank_targets(RIVALS[name](split.train), split.holdout)
-    ours = ranks[served].served
-    details = {
-        "served": served,
-        "models": {name: figures_of(found) for name, found in ranks.items()},
-        "intervals": {
-            name: bounds(found.conservative, split.holdout, training.seed)
-            for name, found in ranks.items()
-        },
-        "differences": {
-            name: difference(ours, ranks[name].served, split.holdout, training.seed)
-            for name in GATE_RIVALS
-        },
-        "champion": champion and against_champion(
-            ours, champion, _unseen(split, champion), split.catalogue.item_ids, training.seed
-        ),
-        "fusion": weighting and {
-            "weights": weighting.weights,
-            "is_chosen": weighting.is_chosen,
-            "n_predictions": weighting.n_predictions,
-            "until": weighting.until and _text(weighting.until),
-        },
-        "holdout": {
-            "cut_at": _text(split.cut_at),
-            "train_until": _text(split.train_until),
-            "holdout_from": _text(split.holdout_from),
-            "n_train_sessions": len(split.train),
-            "n_train_steps": split.train.n_steps,
-            "n_sessions": len(split.holdout),
-            "n_predictions": split.holdout.n_predictions,
-            "min_predictions": training.min_holdout_steps,
-            "n_unseen": split.n_unseen,
-        },
-    }  # fmt: skip
-    return details, ours
-
-
-def _reported(split: Split, made: _Made) -> dict[str, Ranker]:
-    """What the report compares: the model, its network alone, and what a shop would try first."""
-    if made.fusion is None:
-        rankers: dict[str, Ranker] = {GRU4REC: made.ranker}
-    else:
-        rankers = {FUSION: made.fusion, GRU4REC: made.trained.model}
-    return rankers | {name: RIVALS[name](split.train) for name in ("popularity", "item-knn", VMIS)}
-
-
-def _unseen(split: Split, champion: SessionScorer) -> Sessions:
-    """The hold-out sessions that began after the last step that the champion was trained on."""
-    return split.holdout_after(champion.trained_until)
+def _reported(split: Split, made: Made) -> dict[str, Ranker]:
+    """What the report compares: the model, what it is made of, and what a shop would try first."""
+    simple = ("popularity", "item-knn", VMIS)
+    return made.stages | {name: RIVALS[name](split.train) for name in simple}
 
 
 def _everything(steps: Steps, training: TrainingSettings) -> Steps:
@@ -279,22 +206,28 @@ def _everything(steps: Steps, training: TrainingSettings) -> Steps:
 
 
 def _content(
-    made: _Made, item_ids: Sequence[str], items: pa.Table, popularity: pa.Table,
+    made: Made, items: list[Item], known: Mapping[str, Item], popularity: pa.Table,
     metrics: dict[str, Any], origin: Origin,
 ) -> BundleContent:  # fmt: skip
-    details = _item_details(items)
-    known = [details.get(item_id, Item(item_id)) for item_id in item_ids]
     by_rank = popularity.sort_by([("rank", "ascending"), ("item_id", "ascending")])
     fallbacks = [
-        (details.get(item_id, Item(item_id)), float(score))
+        (known.get(item_id, Item(item_id)), float(score))
         for item_id, score in zip(
             by_rank["item_id"].to_pylist(), by_rank["score"].to_pylist(), strict=True
         )
     ]
-    model = made.trained.model
-    manifest = new_manifest(origin, item_ids, content_sha256(model, made.fusion, item_ids))
-    content = BundleContent(manifest, model, known, fallbacks, [], metrics, [], made.fusion)
+    model, item_ids = made.trained.model, [item.item_id for item in items]
+    digest = content_sha256(model, made.fusion, item_ids, made.reranker)
+    content = BundleContent(
+        new_manifest(origin, item_ids, digest), model, items, fallbacks, [], metrics, [],
+        made.fusion, reranker=made.reranker,
+    )  # fmt: skip
     return replace(content, golden=golden_sessions(content, _samples(made.sessions)))
+
+
+def _described(catalogue: Catalogue, known: Mapping[str, Item]) -> list[Item]:
+    """What the shop says of each item, by `item_idx`."""
+    return [known.get(item_id, Item(item_id)) for item_id in catalogue.item_ids]
 
 
 def _item_details(items: pa.Table) -> dict[str, Item]:
@@ -309,8 +242,3 @@ def _samples(sessions: Sessions) -> list[list[int]]:
         sessions.item_idx[sessions.offsets[one] : sessions.offsets[one + 1]][:5].tolist()
         for one in range(0, len(sessions), stride)
     ][:_N_GOLDEN]
-
-
-def _text(moment: datetime) -> str:
-    """ISO time with microseconds always, so that text compares as time does."""
-    return moment.isoformat(timespec="microseconds")

@@ -8,6 +8,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from models.ranking import Query
+from models.reranker import Reranker
 from models.scorer import SessionScorer
 from models.split import Split
 
@@ -22,7 +23,7 @@ class Evidence:
 
     `ranks` are those of the judged model on the hold-out as served, (P,); `item_ids` what the
     written model was trained on, by `item_idx`; `shop_item_ids` what the shop has now; `steps` is
-    the mart `training_steps`.
+    the mart `training_steps`; `reranker` is what training made, None where the fusion serves alone.
     """
 
     split: Split
@@ -30,6 +31,7 @@ class Evidence:
     item_ids: Sequence[str]
     shop_item_ids: frozenset[str]
     steps: pa.Table
+    reranker: Reranker | None = None
 
     @cached_property
     def holdout(self) -> list[list[str]]:

@@ -64,12 +64,16 @@ class Fusion:
 
     def scores(self, states: Tensor) -> Tensor:
         """Weighted sum of standardised scores, (R, N), float32."""
+        return self.total(self.of_parts(states))
+
+    def of_parts(self, states: Tensor) -> dict[str, Standardised]:
+        """What each part adds to the scores; `states` are those that `states` gives."""
         own, start = {}, 0
         for name, like in self._likes.items():
             end = start + math.prod(like.shape[1:])
             own[name] = states[:, start:end].to(like.dtype).reshape(-1, *like.shape[1:])
             start = end
-        return self.total(self.standardised(own))
+        return self.standardised(own)
 
     def standardised(self, states: Mapping[str, Tensor]) -> dict[str, Standardised]:
         """What each part adds to the scores; `states` has the own states of those `asked`."""

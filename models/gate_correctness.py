@@ -11,9 +11,10 @@ from models.bundle import BundleContent, Check
 from models.comparison import ranks_as_served
 from models.dataset import Sessions
 from models.evidence import Evidence
-from models.fusion import Fusion
 from models.intervals import figure_per_prediction, interval
 from models.item_tables import item_map_sha256
+from models.rerank_file import rerank_arrays
+from models.reranker import Reranker
 from models.scorer import SessionScorer
 
 _MAX_PREDICTIONS = 1_000  # served again: seconds, and a standard error of .015
@@ -29,6 +30,7 @@ def data_checks(metrics: dict[str, Any], evidence: Evidence) -> Iterator[Check]:
 def content_checks(content: BundleContent, evidence: Evidence) -> Iterator[Check]:
     """Does the bundle hold the model that was trained?"""
     yield _item_map(content, evidence)
+    yield _reranker(content, evidence)
     yield _finite_weights(content)
 
 
@@ -97,8 +99,32 @@ def _item_map(content: BundleContent, evidence: Evidence) -> Check:
     )  # fmt: skip
 
 
+def _reranker(content: BundleContent, evidence: Evidence) -> Check:
+    """The trees, and the statistics of just these items in this order."""
+    found, made = content.reranker, evidence.reranker
+    if found is None or made is None:
+        same, off = found is made, [] if found is made else ["the re-ranker as a whole"]
+    else:
+        arrays, expected = rerank_arrays(found), rerank_arrays(made)
+        off = [name for name in expected if not np.array_equal(arrays[name], expected[name])]
+        same = not off and _use_of(found) == _use_of(made)
+    said = "the bundle re-ranks as training made it to" if made else "nothing was made to re-rank"
+    return Check(
+        "reranker_matches_training", same,
+        said if same else f"other than training made them are: {', '.join(off) or 'the features'}",
+        {"n_other_arrays": len(off)}, len(off), 0,
+    )  # fmt: skip
+
+
+def _use_of(reranker: Reranker) -> tuple[object, ...]:
+    return reranker.order.features, reranker.order.adds, reranker.order.weight
+
+
 def _finite_weights(content: BundleContent) -> Check:
     bad = [name for name, w in content.model.weights.items() if not torch.isfinite(w).all()]
+    if content.reranker is not None:
+        arrays = rerank_arrays(content.reranker).items()
+        bad += [name for name, one in arrays if not np.isfinite(one).all()]
     return Check(
         "finite_weights", not bad,
         f"not a number in: {', '.join(bad)}" if bad else "every weight is a finite number",
@@ -127,11 +153,12 @@ def _finite_scores(content: BundleContent, scorer: SessionScorer, evidence: Evid
 def _score_bound(content: BundleContent) -> float:
     """The largest score that there can be, either way.
 
-    One of n standardised numbers is at most the root of n - 1, and weights add up to 1; hidden
-    states of a GRU lie within 1.
+    One of n standardised numbers is at most the root of n - 1, and weights add up to 1; a re-ranker
+    lifts by no more than its trees can; hidden states of a GRU lie within 1.
     """
-    if isinstance(content.ranker, Fusion):
-        return math.sqrt(max(1, content.ranker.n_items - 1)) * sum(content.ranker.weights.values())
+    if content.fusion is not None:
+        fused = math.sqrt(max(1, content.fusion.n_items - 1)) * sum(content.fusion.weights.values())
+        return fused + (content.reranker.order.spread if content.reranker else 0.0)
     weight, bias = content.model.weights["output.weight"], content.model.weights["output.bias"]
     return float((weight.abs().sum(1) + bias.abs()).max())
 

@@ -14,41 +14,61 @@ from models.config import GRU4RecConfig
 from models.dataset import Sessions
 from models.fusion import Fusion
 from models.gru4rec import GRU4Rec
+from models.item_statistics import ItemStatistics
 from models.item_tables import Item
 from models.ragged import Ints
 from models.recipe import DEFAULT_WEIGHTS, parts_of
+from models.reranker import Order, Reranker
 from models.scorer import golden_sessions
+from models.shortlist import FEATURES, PART
+from models.trees import Trees
 
 _SESSION_STEPS = 5
 _NEAR = 50  # steps of a session lie within so many items
 _SESSIONS_PER_ITEM = 2
 _N_FALLBACKS, _N_GOLDEN, _N_ASKED = 100, 5, 500
+_N_TREES = 150
 
 
 def write_invented(
-    folder: Path, n_items: int, *, is_fused: bool, seed: int = 42
+    folder: Path, n_items: int, *, is_fused: bool, is_reranked: bool = False, seed: int = 42
 ) -> tuple[Path, list[list[str]]]:
-    """Write GRU4Rec of the default size, alone or fused, into a folder inside `folder`.
+    """Write GRU4Rec of the default size, alone, fused, or re-ranked too, into a folder in `folder`.
 
     That folder, and sessions to ask for, by item id, which the model was not made from.
     """
     rng = np.random.default_rng(seed)
     model = GRU4Rec.initial(GRU4RecConfig(), n_items, rng)
     walked = _walks(n_items, _SESSIONS_PER_ITEM * n_items, rng)
-    fusion = None
-    if is_fused:
+    fusion = reranker = None
+    if is_fused or is_reranked:
         offsets = np.arange(0, walked.size + 1, _SESSION_STEPS, dtype=np.int64)
         sessions = Sessions(walked.astype(np.int32).ravel(), offsets, n_items)
         fusion = Fusion(parts_of(model, sessions), DEFAULT_WEIGHTS)
+        if is_reranked:
+            reranker = Reranker(_order(fusion, rng), ItemStatistics.of(sessions))
     items = [Item(f"item-{number:07d}", f"Thing {number}") for number in range(n_items)]
     ids = [item.item_id for item in items]
-    manifest = new_manifest(Origin("invented", seed), ids, content_sha256(model, fusion, ids))
+    digest = content_sha256(model, fusion, ids, reranker)
+    manifest = new_manifest(Origin("invented", seed), ids, digest)
     fallbacks = [(item, 1.0 / rank) for rank, item in enumerate(items[:_N_FALLBACKS], start=1)]
-    content = BundleContent(manifest, model, items, fallbacks, [], {}, [], fusion)
+    content = BundleContent(
+        manifest, model, items, fallbacks, [], {}, [], fusion, reranker=reranker
+    )
     golden = golden_sessions(content, walked[:_N_GOLDEN].tolist())
     write_bundle(replace(content, golden=golden), folder / manifest.version)
     asked = [[ids[step] for step in walk] for walk in _walks(n_items, _N_ASKED, rng)]
     return folder / manifest.version, asked
+
+
+def _order(fusion: Fusion, rng: np.random.Generator) -> Order:
+    """As many trees as a re-ranker may have, which look at every feature."""
+    features = (*(PART + name for name in fusion.asked), *FEATURES)
+    trees = Trees.empty(_N_TREES)
+    trees.feature[:] = rng.integers(0, len(features), trees.feature.shape)
+    trees.threshold[:] = rng.normal(size=trees.threshold.shape)
+    trees.value[:] = rng.normal(0, 0.05, trees.value.shape)
+    return Order(trees, features, False, 1.0)
 
 
 def _walks(n_items: int, n_sessions: int, rng: np.random.Generator) -> Ints:

@@ -27,16 +27,17 @@ from models.evaluation import (
     rank_targets,
     recall_at_k,
 )
-from models.fusion import Fusion
 from models.intervals import intervals
+from models.item_tables import Item
 from models.parallel import ProcessesFailed, training_by
-from models.recipe import parts_of, weighted
+from models.recipe import Reranks, ranker_of, weighted
 from models.rivals import RIVALS
 from models.sasrec import train_sasrec
 from models.training import Trained, TrainingDiverged
 from warehouse.snapshot import SchemaMismatch
 
-MODELS = ("gru4rec", "fusion", "sasrec", *RIVALS)
+RERANKED = "reranked"
+MODELS = ("gru4rec", "fusion", RERANKED, "sasrec", *RIVALS)
 _WITH_INTERVAL = ("recall@20", "mrr@20")
 
 
@@ -56,6 +57,8 @@ def evaluate_files(
     processes: int = 1,
     checkpoint: Checkpoint | None = None,
     signal_weights: Mapping[str, float] | None = None,
+    items_file: Path | None = None,
+    max_rerank_predictions: int = 20_000,
 ) -> dict[str, Any]:
     """Recall and mrr of `model` on the sessions of `test_file`, with the cost of getting there.
 
@@ -63,8 +66,8 @@ def evaluate_files(
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
     the main figures by a bootstrap over sessions, seeded. Where the test file has the column
     Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
-    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec alone.
-    Raises EvaluationInputError.
+    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec and the
+    re-ranker, category and price of `items_file` for the latter. Raises EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -73,7 +76,7 @@ def evaluate_files(
         raise EvaluationInputError(f"a checkpoint belongs to `gru4rec`, the model is: `{model}`")
     try:
         config = GRU4RecConfig.load(config_file) if config_file else GRU4RecConfig()
-        is_weighted = model in ("gru4rec", "fusion")
+        is_weighted = model in ("gru4rec", "fusion", RERANKED)
         steps = Steps.from_split_file(train_file, signal_weights if is_weighted else None)
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
@@ -84,7 +87,8 @@ def evaluate_files(
         if model == "sasrec":
             ranker, log = _sasrec(sessions, device, seed, threads)
         else:
-            ranker, log = _ranker(model, sessions, steps, learn)
+            reranks = Reranks(_known(items_file), max_rerank_predictions, seed)
+            ranker, log = _ranker(model, sessions, steps, learn, reranks)
         seconds = time.perf_counter() - started
         ranks = rank_targets(ranker, test)
     except (FileNotFoundError, SchemaMismatch, BadConfig, NotEnoughData, NoSuchDevice,
@@ -122,14 +126,21 @@ def _read(steps: Steps, test_file: Path) -> tuple[Sessions, Sessions, Ints, int]
 
 
 def _ranker(
-    model: str, sessions: Sessions, steps: Steps, learn: Callable[[Sessions], Trained]
+    model: str,
+    sessions: Sessions,
+    steps: Steps,
+    learn: Callable[[Sessions], Trained],
+    reranks: Reranks,
 ) -> tuple[Ranker, dict[str, Any]]:
     """The model trained on `sessions`, those of `steps`, and what to report of it."""
     if model in RIVALS:
         return RIVALS[model](sessions), {}
     weighting = None
-    if model == "fusion":
-        weighting = weighted(steps, lambda part: learn(part.train).model)
+    if model in ("fusion", RERANKED):
+        weighting = weighted(
+            steps, lambda part: learn(part.train).model,
+            reranks=reranks if model == RERANKED else None,
+        )  # fmt: skip
     trained = learn(sessions)
     log = {
         "events_per_second": trained.log.events_per_second,
@@ -139,8 +150,28 @@ def _ranker(
     }
     if weighting is None:
         return trained.model, log
-    fusion = Fusion(parts_of(trained.model, sessions), weighting.weights)
-    return fusion, {**log, "weights": weighting.weights}
+    log["weights"] = weighting.weights
+    if weighting.reranking:
+        log["reranking"] = weighting.reranking.details
+    items = [reranks.items.get(one, Item(one)) for one in steps.catalogue().item_ids]
+    return ranker_of(trained.model, sessions, weighting, items), log
+
+
+def _known(items_file: Path | None) -> dict[str, Item]:
+    """Items by id, from a Parquet file with item_id, category and price."""
+    if items_file is None:
+        return {}
+    if not items_file.is_file():
+        raise FileNotFoundError(f"no such Parquet file: {items_file}")
+    columns = ["item_id", "category", "price"]
+    try:
+        table = pq.read_table(items_file, columns=columns)
+        table = table.cast(pa.schema(zip(columns, [pa.string()] * 2 + [pa.float64()], strict=True)))
+    except (pa.ArrowException, ValueError) as error:
+        raise SchemaMismatch(
+            f"items need columns {columns}, {items_file} does not have them so: {error}"
+        ) from error
+    return {row["item_id"]: Item(title=None, **row) for row in table.to_pylist()}
 
 
 def _sasrec(

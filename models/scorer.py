@@ -23,14 +23,18 @@ from models.fusion import Fusion, Weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
+from models.prefixes import prefixes
 from models.ragged import Ints
 from models.ranking import POPULARITY, Query, Ranked, Ranking
+from models.reranker import Reranked
+from models.shortlist import N_STEPS
 from models.standardised import Standardised
 
 __all__ = ["Item", "Query", "Ranked", "Ranking", "SessionScorer", "golden_sessions"]
 
-FUSION = "fusion"
+FUSION, RERANKED = "fusion", "reranked"
 _TOLERANCE = 1e-3  # of golden scores: other CPUs round differently
+_MAX_JUMPS = 0.05  # share of them that a tree may tip over because of that
 _N_GOLDEN_ITEMS = 10
 
 
@@ -43,7 +47,8 @@ class SessionScorer:
         self.version: str = manifest.version
         self.created_at: datetime = manifest.created_at
         self.snapshot_id: str = manifest.snapshot_id
-        self.source: str = FUSION if content.fusion else GRU4REC
+        self.ranker: Ranker = content.ranker
+        self.source: str = _named(self.ranker)
         self.metrics: dict[str, Any] = content.metrics.get("models", {}).get(self.source, {})
         # A model of before says only when it was made, which is not before what it knows.
         until = content.metrics.get("training", {}).get("until")
@@ -51,7 +56,6 @@ class SessionScorer:
             datetime.fromisoformat(until) if until else manifest.created_at
         )
         self.model: GRU4Rec = content.model
-        self.ranker: Ranker = content.ranker
         self.weights: Weights = content.fusion.weights if content.fusion else {GRU4REC: 1.0}
         self._items = content.items
         self.index: dict[str, int] = {
@@ -202,7 +206,14 @@ class SessionScorer:
         return Ranking(ranked, self.source if n_known else POPULARITY, n_known)
 
     def verify_golden(self, golden: Sequence[Golden], folder: Path) -> None:
-        """Compare with what the bundle's writer got. Raises BundleCorrupt."""
+        """Compare with what the bundle's writer got. Raises BundleCorrupt.
+
+        Where trees rank, a score at the edge of a split may tip over on a CPU that rounds
+        differently: of all golden scores a few may differ then, not more.
+        """
+        is_stepped = isinstance(self.ranker, Reranked)
+        n_allowed = _MAX_JUMPS * sum(len(one.scores) for one in golden) if is_stepped else 0
+        n_off = 0
         for one in golden:
             known = self.known(one.items)
             if not known or any(item_id not in self.index for item_id in one.expected):
@@ -211,12 +222,23 @@ class SessionScorer:
             rows = torch.tensor([self.index[item_id] for item_id in one.expected])
             expected = torch.tensor(one.scores, dtype=scores.dtype)
             best = torch.topk(scores, len(rows)).values
-            for found in (scores[rows], best):
-                if not torch.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE):
-                    raise BundleCorrupt(
-                        f"golden session {one.items} does not come out as when {folder} was "
-                        f"written, expected scores {one.scores}, got: {found.tolist()}"
-                    )
+            off = [
+                ~torch.isclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+                for found in (scores[rows], best)
+            ]
+            n_off += int((off[0] | off[1]).sum())
+            if n_off > n_allowed:
+                raise BundleCorrupt(
+                    f"golden session {one.items} does not come out as when {folder} was "
+                    f"written, expected scores {one.scores}, got: {scores[rows].tolist()}"
+                )
+
+
+def _named(ranker: Ranker) -> str:
+    """What a reply calls it."""
+    if isinstance(ranker, Reranked):
+        return RERANKED
+    return FUSION if isinstance(ranker, Fusion) else GRU4REC
 
 
 def scores_after(
@@ -229,11 +251,15 @@ def scores_after(
     # A ranker says what it knows before each prediction, so each session gets one after its end.
     followed = Sessions.from_lists([[*one, 0] for one in sessions], ranker.n_items)
     last = torch.from_numpy(np.cumsum([len(one) for one in sessions]) - 1)
-    if not isinstance(ranker, Fusion):
+    fusion = ranker.fusion if isinstance(ranker, Reranked) else ranker
+    if not isinstance(fusion, Fusion):
         return ranker.scores(ranker.states(followed)[last]).cpu(), {}
-    own = {name: part.states(followed)[last] for name, part in ranker.asked.items()}
-    of_parts = ranker.standardised(own)
-    return ranker.total(of_parts), of_parts
+    own = {name: part.states(followed)[last] for name, part in fusion.asked.items()}
+    of_parts = fusion.standardised(own)
+    total = fusion.total(of_parts)
+    if isinstance(ranker, Reranked):
+        ranker.reranker.reorder(total, of_parts, prefixes(followed, N_STEPS)[last])
+    return total, of_parts
 
 
 @torch.inference_mode()

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.evaluation import Ranker
 from models.ragged import Ints
 from models.sparse import Floats, SparseRanker, SparseScores
+
+Singles = npt.NDArray[np.float32]
 
 _ROUNDING = 1e-6  # of a mean in single precision, relative
 
@@ -34,6 +37,9 @@ class Standardised(Protocol):
 
     def at(self, row: int, item_idx: Ints) -> Floats:
         """Those of some items in one row, none of them masked."""
+
+    def at_each(self, item_idx: Ints) -> Singles:
+        """Those of some items of every row, none of them masked, (R, C) both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,10 @@ class DenseStandardised:
 
     def at(self, row: int, item_idx: Ints) -> Floats:
         return self.weight * self.values[row].numpy()[item_idx].astype(np.float64)
+
+    def at_each(self, item_idx: Ints) -> Singles:
+        taken = np.take_along_axis(self.values.numpy(), item_idx, 1)
+        return taken * np.float32(self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +109,17 @@ class SparseStandardised:
         known = known[items[place[known]] == item_idx[known]]
         found = np.full(len(item_idx), self.zero[row])
         found[known] = values[place[known]]
+        return found
+
+    def at_each(self, item_idx: Ints) -> Singles:
+        scores, n_rows = self.scores, self.n_rows
+        found = np.repeat(self.zero.astype(np.float32)[:, None], item_idx.shape[1], 1)
+        if len(scores.row):
+            keys = scores.row * scores.n_items + scores.item
+            wanted = np.arange(n_rows)[:, None] * scores.n_items + item_idx
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            is_known = keys[place] == wanted
+            found[is_known] = self.values[place[is_known]]
         return found
 
 

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import models.candidate
-from models.bundle import BundleContent, write_bundle
+from models.bundle import BundleContent, _hash_again, write_bundle
 from models.dataset import Steps
 from models.gru4rec import GRU4Rec
+from models.item_statistics import ItemStatistics
 from models.item_tables import item_map_sha256
+from models.rerank_file import TREES
+from models.reranker import Reranker
 from models.scorer import golden_sessions
 from models.split import Split, latest_days, temporal_split
 
@@ -32,6 +36,17 @@ REFUSED_FOR = {
     "truncated": {"bundle_loads"},
     "delisted": {"items_exist"},
 }  # fmt: skip
+# The same where trees re-rank.
+RERANKER_REFUSED_FOR = {
+    "nan_statistics": {"reranker_matches_training", "finite_weights"},
+    "shuffled_statistics": {"reranker_matches_training"},
+    "other_trees": {
+        "reranker_matches_training", "serves_what_was_measured_recall_at_20",
+        "serves_what_was_measured_mrr_at_20",
+    },
+    "truncated_trees": {"bundle_loads"},
+    "no_reranker": {"reranker_matches_training"},
+}  # fmt: skip
 
 
 def break_candidates(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
@@ -39,12 +54,15 @@ def break_candidates(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind in ("leak", "secret_leak"):
         leaking = _leaking if kind == "leak" else _secretly_leaking
         monkeypatch.setattr(models.candidate, "temporal_split", leaking)
-    elif kind == "truncated":
-        monkeypatch.setattr(models.candidate, "write_bundle", _truncated)
+    elif kind in ("truncated", "truncated_trees"):
+        cut = _truncated if kind == "truncated" else _truncated_trees
+        monkeypatch.setattr(models.candidate, "write_bundle", cut)
     else:
         breaks = {
             "shuffled_items": _shuffled, "nan": _not_a_number, "collapsed": _collapsed,
-            "delisted": _delisted,
+            "delisted": _delisted, "nan_statistics": _nan_statistics,
+            "shuffled_statistics": _shuffled_statistics, "other_trees": _other_trees,
+            "no_reranker": _no_reranker,
         }[kind]  # fmt: skip
         monkeypatch.setattr(models.candidate, "write_bundle", _writing(breaks))
 
@@ -117,6 +135,56 @@ def _delisted(content: BundleContent) -> BundleContent:
     """An item that the shop does not have any more is still recommended to everybody."""
     gone = dataclasses.replace(content.items[0], item_id="gone")
     return dataclasses.replace(content, fallbacks=[(gone, 1e9), *content.fallbacks])
+
+
+def _truncated_trees(content: BundleContent, folder: Path) -> None:
+    """The same of the file that re-ranks, its hash made to fit."""
+    write_bundle(content, folder)
+    trees = folder / TREES
+    trees.write_bytes(trees.read_bytes()[:-100])
+    _hash_again(folder, [TREES])
+
+
+def _nan_statistics(content: BundleContent) -> BundleContent:
+    """A logarithm of nothing among the items' popularity."""
+
+    def spoilt(one: ItemStatistics) -> ItemStatistics:
+        return dataclasses.replace(one, popularity=np.full_like(one.popularity, np.nan))
+
+    return _with_statistics(content, spoilt)
+
+
+def _shuffled_statistics(content: BundleContent) -> BundleContent:
+    """Each item has those of the next one, golden sessions made to fit."""
+
+    def moved(one: ItemStatistics) -> ItemStatistics:
+        return dataclasses.replace(
+            one, **{name: np.roll(getattr(one, name), 1) for name in ("popularity", "log_price")}
+        )
+
+    return _with_statistics(content, moved)
+
+
+def _with_statistics(
+    content: BundleContent, change: Callable[[ItemStatistics], ItemStatistics]
+) -> BundleContent:
+    assert content.reranker is not None
+    reranker = Reranker(content.reranker.order, change(content.reranker.statistics))
+    return _golden_again(dataclasses.replace(content, reranker=reranker))
+
+
+def _other_trees(content: BundleContent) -> BundleContent:
+    """Trees that want the opposite."""
+    assert content.reranker is not None
+    order = content.reranker.order
+    trees = dataclasses.replace(order.trees, value=-10 * order.trees.value)
+    reranker = Reranker(dataclasses.replace(order, trees=trees), content.reranker.statistics)
+    return _golden_again(dataclasses.replace(content, reranker=reranker))
+
+
+def _no_reranker(content: BundleContent) -> BundleContent:
+    """The fusion alone, though something else was judged."""
+    return _golden_again(dataclasses.replace(content, reranker=None))
 
 
 def _golden_again(content: BundleContent) -> BundleContent:

@@ -135,6 +135,7 @@ function recommend() {
 }
 
 const NAMES = {
+  reranked: "GRU4Rec, neighbours and rules, re-ranked",
   fusion: "GRU4Rec, neighbours and rules", gru4rec: "GRU4Rec",
   "vmis-knn": "similar sessions", "sequential-rules": "what follows",
 };

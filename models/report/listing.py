@@ -8,7 +8,7 @@ from urllib.parse import quote
 from models.bundle import NAME
 from models.registry import BundleInfo
 from models.report.html import Child, Html, document, element, table
-from models.report.sections import figure, outcome
+from models.report.sections import figure, named, outcome
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         **{measure: main["served"][measure] for measure in ("recall@20", "mrr@20")},
         "coverage": main["lists"]["coverage"],
         "n_predictions": evaluation["n_predictions"],
+        "ranks": evaluation["main"],
     }
 
 
@@ -71,7 +72,7 @@ def _row(one: Listed) -> list[Child]:
             figures.append("–" if value is None else f"{value:.4f}")
     coverage = one.summary.get("coverage")
     return [
-        element("span", name, element("small", info.name)),
+        element("span", name, element("small", _ranks(one))),
         _badges(info.channels),
         element(
             "span", f"{info.created_at:%Y-%m-%d}", element("small", f"{info.created_at:%H:%M} UTC")
@@ -80,6 +81,12 @@ def _row(one: Listed) -> list[Child]:
         "–" if coverage is None else f"{coverage:.1%}",
         element("span", verdict, failed),
     ]
+
+
+def _ranks(one: Listed) -> str:
+    """The model's name, and what ranks in it."""
+    name, ranks = one.info.name, one.summary.get("ranks", one.info.name)
+    return name if ranks == name else f"{name}, {named(ranks)}"
 
 
 def _path(name: str, version: str) -> str:

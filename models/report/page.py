@@ -15,12 +15,13 @@ from models.bundle import CHECKS, Check, read_manifest, write_report_files
 from models.item_tables import Item
 from models.report import sections
 from models.report.html import Html, document, element
+from models.report.reranking import reranked
 
 MAX_BYTES = 1_000_000
 _LINKS = (
     ("compared", "Compared"), ("checks", "Checks"), ("slices", "Slices"),
-    ("examples", "Sessions"), ("recommended", "Recommended"), ("training", "Making"),
-    ("figures", "All figures"),
+    ("examples", "Sessions"), ("recommended", "Recommended"), ("reranking", "Re-ranking"),
+    ("training", "Making"), ("figures", "All figures"),
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ def render(folder: Path, evaluation: Mapping[str, Any]) -> Html:
         sections.sliced(evaluation),
         sections.shown(evaluation, items),
         sections.recommended(evaluation),
+        reranked(metrics),
         sections.trained(metrics, config, manifest),
         sections.all_figures(evaluation),
     ]

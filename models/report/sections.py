@@ -13,7 +13,8 @@ from models.report.svg import Line, Row, interval_chart, line_chart
 
 Json = Mapping[str, Any]
 _NAMES = {
-    "gru4rec": "GRU4Rec", "fusion": "GRU4Rec and neighbours", "popularity": "bestsellers",
+    "reranked": "GRU4Rec and neighbours, re-ranked", "fusion": "GRU4Rec and neighbours",
+    "gru4rec": "GRU4Rec", "popularity": "bestsellers",
     "item-knn": "similar items (item-kNN)", "vmis-knn": "similar sessions (VMIS-kNN)",
     "v-sknn": "similar sessions (V-SKNN)",
 }  # fmt: skip

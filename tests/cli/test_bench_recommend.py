@@ -22,7 +22,10 @@ def test_invented_models_are_asked_beside_an_empty_route(tmp_path: Path) -> None
     arguments = ["bench", "recommend", "--items", "300", "--seconds", "0.6", "--connections", "2"]
     ran = CliRunner().invoke(shallop.app, arguments)
     assert ran.exit_code == 0, ran.output
-    for row in ("empty route", "GRU4Rec alone, 5 items of 300", "fusion, 5 items of 300"):
+    for row in (
+        "empty route", "GRU4Rec alone, 5 items of 300", "fusion, 5 items of 300",
+        "re-ranked, 5 items of 300",
+    ):  # fmt: skip
         (line,) = (line for line in ran.output.splitlines() if row in line)
         requests_per_second, failed = line.split("│")[2], line.split("│")[7]
         assert float(requests_per_second.replace(",", "")) > 0

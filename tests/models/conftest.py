@@ -39,6 +39,23 @@ def ring_sessions(n_sessions: int, seed: int = 7) -> list[list[int]]:
     ]
 
 
+N_HALVES = 60
+
+
+def onward_sessions(n_sessions: int, seed: int = 7) -> list[list[int]]:
+    """Sessions of 12 to 20 items of one half of the catalogue, in any order, none of them twice.
+
+    Neighbours and network find the half. That nobody goes back to what was seen is what is left to
+    learn, and no part of the fusion can say it.
+    """
+    rng = np.random.default_rng(seed)
+    half = N_HALVES // 2
+    return [
+        (rng.permutation(half)[:length] + half * rng.integers(2)).tolist()
+        for length in rng.integers(12, 21, n_sessions)
+    ]
+
+
 def steps_mart(
     sessions: list[list[int]],
     gap: timedelta = timedelta(minutes=5),
@@ -158,6 +175,16 @@ def fused(candidate: Candidate, ring: Sessions, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("fused") / "bundle"
     write_bundle(content, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reranked(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    """A judged bundle of a shop whose shoppers never go back to what they have seen."""
+    return build_candidate(
+        steps_mart(onward_sessions(300)), items_mart(N_HALVES), popularity_mart(N_HALVES),
+        training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1",
+        folder=tmp_path_factory.mktemp("reranked"),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ ALL_CHECKS = [
     "holds_against_sequential_rules_recall_at_20", "holds_against_sequential_rules_mrr_at_20",
     "holds_against_markov_recall_at_20", "holds_against_markov_mrr_at_20",
     "holds_against_champion", "enough_predictions", "no_leakage", "no_duplicate_pairs",
-    "bundle_loads", "items_match_training", "finite_weights", "finite_scores", "golden_sessions",
+    "bundle_loads", "items_match_training", "reranker_matches_training", "finite_weights",
+    "finite_scores", "golden_sessions",
     "serves_what_was_measured_recall_at_20", "serves_what_was_measured_mrr_at_20",
     "stable_first_dropped", "stable_early_swapped", "similar_sessions", "lists_differ",
     "covers_catalogue", "not_just_popular", "near_the_session", "category_coherence",
@@ -296,7 +297,7 @@ def test_a_candidate_whose_training_was_killed_is_taken_up(
 
     expected = build(ring_lists[:200], tmp_path / "whole")
     checkpoints = tmp_path / "checkpoints"
-    monkeypatch.setattr("models.candidate._evaluated", killed)
+    monkeypatch.setattr("models.candidate.judged", killed)
     with pytest.raises(KeyboardInterrupt):
         build(ring_lists[:200], tmp_path / "first", checkpoints=checkpoints)
     monkeypatch.undo()

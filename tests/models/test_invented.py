@@ -8,11 +8,14 @@ from models.invented import write_invented
 from models.scorer import SessionScorer
 
 
-@pytest.mark.parametrize(("is_fused", "served"), [(False, "gru4rec"), (True, "fusion")])
+@pytest.mark.parametrize(
+    ("is_fused", "is_reranked", "served"),
+    [(False, False, "gru4rec"), (True, False, "fusion"), (True, True, "reranked")],
+)
 def test_an_invented_bundle_serves_sessions_that_it_was_not_made_from(
-    tmp_path: Path, is_fused: bool, served: str
+    tmp_path: Path, is_fused: bool, is_reranked: bool, served: str
 ) -> None:
-    folder, sessions = write_invented(tmp_path, 200, is_fused=is_fused)
+    folder, sessions = write_invented(tmp_path, 200, is_fused=is_fused, is_reranked=is_reranked)
     scorer = SessionScorer.load(folder)
     assert (scorer.n_items, scorer.source) == (200, served)
     assert len(sessions) == 500

@@ -162,6 +162,29 @@ def test_a_comparison_with_the_champion_is_shown_where_there_is_one(bundle: Path
     assert "surely worse" in text
 
 
+def test_what_re_ranks_is_shown_with_its_gain_or_why_nothing_does(
+    reranked: Candidate, candidate: Candidate, bundle: Path
+):
+    found = reranked.details["reranking"]
+    page = Page((reranked.folder / "report.html").read_text())
+    assert f"{found['n_trees']}, {found['blending']}" in page.text
+    for where in (found["differences"], reranked.details["differences"]["fusion"]):
+        assert f"{where['recall@20']['difference']:+.4f}" in page.text
+    assert next(iter(found["importance"])) in page.text
+    assert "GRU4Rec and neighbours, re-ranked" in page.text
+    page = Page((candidate.folder / "report.html").read_text())
+    assert f"Nothing re-ranks in this model: {candidate.details['reranking']['reason']}." in (
+        page.text
+    )
+    metrics = msgspec.json.decode((bundle / "metrics.json").read_bytes())
+    del metrics["reranking"]  # a bundle of before
+    (bundle / "metrics.json").write_bytes(msgspec.json.encode(metrics))
+    evaluation = msgspec.json.decode((bundle / "evaluation.json").read_bytes())
+    assert (
+        "Nothing re-ranks in this model: none was wanted." in Page(render(bundle, evaluation)).text
+    )
+
+
 def test_a_large_catalogue_does_not_make_a_large_report(
     build: Callable[..., Candidate], tmp_path: Path
 ):

@@ -63,6 +63,15 @@ class TrainingSettings(Part):
         True,
         description="Serve GRU4Rec fused with VMIS-kNN and sequential rules, else it alone.",
     )
+    rerank: bool = Field(
+        True,
+        description="Re-rank the fusion's best items by trees where they prove better at it.",
+    )
+    rerank_predictions: int = Field(
+        20_000,
+        ge=1,
+        description="Most predictions, the latest, that the trees are learned from.",
+    )
     warm_start_epochs: int = Field(
         0,
         ge=0,
