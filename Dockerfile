@@ -12,6 +12,10 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /app
 
+# Training compiles its inner loops for the processor that it finds (models/fused.py).
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ > /dev/null \
+    && rm -rf /var/lib/apt/lists/*
+
 # What changes rarely first: the dependencies are one layer, kept until a pin moves.
 COPY pyproject.toml constraints.txt torch_index.py ./
 RUN index=$([ "$TORCH" = cuda ] || python3 torch_index.py) \

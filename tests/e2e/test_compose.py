@@ -85,6 +85,8 @@ def test_events_become_recommendations(stack: None, shop_data: Path, tmp_path: P
     assert "refresh" in unready.text
 
     assert _refresh() == "SUCCESS"
+    has_compiled = "from models.fused import compiled; print(compiled() is not None)"
+    assert compose("exec", "--no-TTY", "code", "python3", "-c", has_compiled).strip() == "True"
     _wait(lambda: _status()["model"] is not None, 60, "the app to load the champion")
 
     item = httpx.get(f"{APP}/items", params={"limit": 1}).json()["items"][0]
