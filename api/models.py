@@ -5,7 +5,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from api.errors import Refused
 from api.parts import Parts, PartsDep
-from models.bundle import NAME, REPORT, BundleCorrupt
+from models.bundle import REPORT
+from models.manifest import NAME, BundleCorrupt
 from models.registry import BundleInfo, Registry, UnknownModel
 from models.report.listing import Listed, render_listing
 from warehouse.store import StoreUnavailable, open_store

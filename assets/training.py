@@ -187,9 +187,9 @@ def _beginning(
     settings: Settings, store: ObjectStore, champion: "SessionScorer | None"
 ) -> "Learned | str":
     """What the champion learned, or why a training cannot begin from that."""
-    from models.bundle import BundleCorrupt
     from models.erasures import erasures_of
     from models.learned_file import read_learned
+    from models.manifest import BundleCorrupt
     from models.registry import Registry
     from models.warm_start import CannotBegin
 

@@ -11,15 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.bundle import (
-    BundleContent,
-    Check,
-    Origin,
-    content_sha256,
-    new_manifest,
-    write_bundle,
-    write_checks,
-)
+from models.bundle import BundleContent, Check, content_sha256, write_bundle, write_checks
 from models.candidate_figures import Made, iso, judged, made_of
 from models.config import GRU4RecConfig
 from models.dataset import Catalogue, NotEnoughData, Sessions, Steps
@@ -29,6 +21,7 @@ from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
 from models.learner import Learner
+from models.manifest import Origin, new_manifest
 from models.recipe import VMIS, Reranks, Weighting, weighted
 from models.report.listing import summary_of
 from models.report.page import write_report

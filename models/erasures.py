@@ -21,7 +21,7 @@ class BundleErasure(msgspec.Struct, frozen=True):
 
 
 class _Made(msgspec.Struct):
-    """What a manifest says of a bundle's origin (`models.bundle.Manifest`, which loads torch).
+    """What a manifest says of a bundle's origin (`models.manifest.Manifest`, which loads torch).
 
     `ancestors` are the bundles that its training began from: what these learned is in it too.
     """

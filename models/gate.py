@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.bundle import BundleCorrupt, Check, read_bundle
+from models.bundle import Check, read_bundle
 from models.evidence import Evidence
 from models.gate_behaviour import behaviour_checks
 from models.gate_correctness import content_checks, data_checks, serving_checks
 from models.gate_figures import figure_checks
+from models.manifest import BundleCorrupt
 from models.scorer import SessionScorer
 
 __all__ = ["Check", "Evidence", "judge"]

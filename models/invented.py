@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import BundleContent, Origin, content_sha256, new_manifest, write_bundle
+from models.bundle import BundleContent, content_sha256, write_bundle
 from models.config import GRU4RecConfig
 from models.dataset import Sessions
 from models.fusion import Fusion
 from models.gru4rec import GRU4Rec
 from models.item_statistics import ItemStatistics
 from models.item_tables import Item
+from models.manifest import Origin, new_manifest
 from models.ragged import Ints
 from models.recipe import DEFAULT_WEIGHTS, parts_of
 from models.reranker import Order, Reranker

@@ -6,7 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.bundle import SQUARES, BundleCorrupt, read_bundle
+from models.bundle import SQUARES, read_bundle
+from models.manifest import BundleCorrupt
 from models.warm_start import Ancestor, CannotBegin, Learned, check_squares
 
 

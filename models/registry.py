@@ -16,19 +16,9 @@ from uuid import uuid4
 
 import msgspec
 
-from models.bundle import (
-    CHECKS,
-    FILES,
-    MANIFEST,
-    NAME,
-    REPORT,
-    BundleCorrupt,
-    Manifest,
-    decode_manifest,
-    read_manifest,
-    verify_files,
-)
+from models.bundle import CHECKS, FILES, REPORT, read_manifest, verify_files
 from models.erasures import erasures_of
+from models.manifest import MANIFEST, NAME, BundleCorrupt, Manifest, decode_manifest
 from warehouse import layout
 from warehouse.store import ObjectNotFound, ObjectStore
 

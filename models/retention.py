@@ -1,6 +1,6 @@
 """Old model bundles: all but the latest, and those that a channel serves or may go back to."""
 
-from models.bundle import MANIFEST
+from models.manifest import MANIFEST
 from models.registry import Registry
 from warehouse import layout
 from warehouse.retention import Freed

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.bundle import BundleContent, BundleCorrupt, Golden, read_bundle
+from models.bundle import BundleContent, Golden, read_bundle
 from models.dataset import Sessions
 from models.evaluation import Ranker
 from models.fusion import Fusion, Weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
 from models.item_tables import Item
+from models.manifest import BundleCorrupt
 from models.prefixes import prefixes
 from models.ragged import Ints
 from models.ranking import POPULARITY, Query, Ranked, Ranking

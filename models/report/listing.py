@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from models.bundle import NAME
+from models.manifest import NAME
 from models.registry import BundleInfo
+from models.report.figures import figure, named, outcome
 from models.report.html import Child, Html, document, element, table
-from models.report.sections import figure, named, outcome
 
 
 @dataclass(frozen=True)

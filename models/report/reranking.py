@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from models.report.figures import signed, verdict
 from models.report.html import Html, element, facts, section, table
-from models.report.sections import signed, verdict
 from models.report.svg import Row, interval_chart
 
 _MOST_FEATURES = 12

@@ -4,20 +4,23 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from models.bundle import Check
 from models.item_tables import Item
+from models.report.figures import (
+    Json,
+    figure,
+    formatted,
+    moment,
+    named,
+    outcome,
+    signed,
+    verdict,
+    written,
+)
 from models.report.html import Child, Html, element, facts, section, table
 from models.report.svg import Line, Row, interval_chart, line_chart
 
-Json = Mapping[str, Any]
-_NAMES = {
-    "reranked": "GRU4Rec and neighbours, re-ranked", "fusion": "GRU4Rec and neighbours",
-    "gru4rec": "GRU4Rec", "popularity": "bestsellers",
-    "item-knn": "similar items (item-kNN)", "vmis-knn": "similar sessions (VMIS-kNN)",
-    "v-sknn": "similar sessions (V-SKNN)",
-}  # fmt: skip
 _LISTS: tuple[tuple[str, str, str, str], ...] = (
     ("coverage", "Catalogue coverage", ".1%", "of the items are recommended to somebody"),
     ("items_making_50%", "Items making half of it", ".1%",
@@ -33,11 +36,6 @@ _LISTS: tuple[tuple[str, str, str, str], ...] = (
     ("personalisation", "Personalisation", ".1%",
      "0: every shopper gets the same list, 100 %: nothing shared"),
 )  # fmt: skip
-
-
-def named(model: str) -> str:
-    """A model's name for people."""
-    return _NAMES.get(model, model)
 
 
 def compared(evaluation: Json, metrics: Json) -> Html:
@@ -155,7 +153,7 @@ def recommended(evaluation: Json) -> Html:
     ][:3]
     head = ["", *(named(name) for name in models), "read as"]
     rows = [
-        [title, *(_formatted(one["lists"][key], form) for one in models.values()), meaning]
+        [title, *(formatted(one["lists"][key], form) for one in models.values()), meaning]
         for key, title, form, meaning in _LISTS
         if models[main]["lists"].get(key) is not None
     ]
@@ -223,8 +221,8 @@ def trained(metrics: Json, config: Json, manifest: Json) -> Html:
             ("items", f"{training['n_items']:,}"),
             ("sessions judged by", f"{holdout['n_sessions']:,}"),
             ("predictions judged by", f"{holdout['n_predictions']:,}"),
-            ("judged by sessions from", _moment(holdout["holdout_from"])),
-            ("their model trained until", _moment(holdout["train_until"])),
+            ("judged by sessions from", moment(holdout["holdout_from"])),
+            ("their model trained until", moment(holdout["train_until"])),
             ("trained again on all of it", "yes" if training["is_refit"] else "no"),
             ("raw objects read", _read(manifest.get("raw"))),
             ("sessions left out", _left_out(metrics.get("left_out"))),
@@ -235,7 +233,7 @@ def trained(metrics: Json, config: Json, manifest: Json) -> Html:
         ]
     )  # fmt: skip
     parameters = facts(
-        (name.replace("_", " "), _value(value)) for name, value in sorted(config.items())
+        (name.replace("_", " "), written(value)) for name, value in sorted(config.items())
     )
     return section(
         "training", "How it was made", element("div", chart, cls="plots") if chart else None,
@@ -269,34 +267,6 @@ def _left_out(left_out: Json | None) -> str:
     return ", ".join(found) or "none"
 
 
-def outcome(is_passed: bool) -> Html:
-    """A badge."""
-    return element("span", "passed" if is_passed else "failed",
-                   cls=f"badge {'good' if is_passed else 'bad'}")  # fmt: skip
-
-
-def figure(found: Json) -> Html:
-    """A figure above its bounds."""
-    bounds = element("small", f"{found['low']:.4f}–{found['high']:.4f}")
-    return element("span", f"{found['value']:.4f}", bounds)
-
-
-def signed(found: Json) -> Html:
-    """A difference above its bounds."""
-    value = found.get("value", found.get("difference", 0.0))
-    bounds = element("small", f"{found['low']:+.4f} to {found['high']:+.4f}")
-    return element("span", f"{value:+.4f}", bounds)
-
-
-def verdict(found: Json) -> Html:
-    """Whether a difference is more than chance."""
-    if found["low"] > 0:
-        return element("span", "surely better", cls="badge good")
-    if found["high"] < 0:
-        return element("span", "surely worse", cls="badge bad")
-    return element("span", "may be chance", cls="badge plain")
-
-
 def _example(one: Json, items: Mapping[str, Item]) -> Html:
     before = [element("li", f"{one['n_before']} more")] if one["n_before"] else []
     seen = [element("li", _title(item_id, items)) for item_id in one["seen"]]
@@ -322,20 +292,3 @@ def _title(item_id: str, items: Mapping[str, Item]) -> str:
     details = items.get(item_id)
     text = details.title if details and details.title else item_id
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _formatted(value: float | None, form: str) -> str:
-    if value is None:
-        return "–"
-    spec, _, unit = form.partition(" ")
-    return f"{value:{spec}}{f' {unit}' if unit else ''}"
-
-
-def _moment(text: str) -> str:
-    return f"{text[:16].replace('T', ' ')} UTC"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(one) for one in value)
-    return "–" if value is None else str(value)

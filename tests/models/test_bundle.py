@@ -6,17 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import (
-    FILES,
-    FUSION_FILES,
-    MANIFEST,
-    REPORT_FILES,
-    BundleCorrupt,
-    _sha256,
-    read_bundle,
-    write_bundle,
-)
+from models.bundle import FILES, FUSION_FILES, REPORT_FILES, _sha256, read_bundle, write_bundle
 from models.candidate import Candidate
+from models.manifest import MANIFEST, BundleCorrupt
 from models.scorer import SessionScorer
 
 

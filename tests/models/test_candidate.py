@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundle import BundleCorrupt, read_bundle
+from models.bundle import read_bundle
 from models.candidate import Candidate, NotEnoughData, build_candidate
 from models.gate import Check, judge
 from models.gate_figures import figure_checks
 from models.gru4rec import GRU4Rec, GRU4RecConfig
+from models.manifest import BundleCorrupt
 from models.recipe import DEFAULT_WEIGHTS, weighted
 from models.rivals import GATE_RIVALS
 from models.scorer import SessionScorer

@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import MANIFEST, BundleCorrupt, _sha256, read_bundle
+from models.bundle import _sha256, read_bundle
 from models.candidate import Candidate
 from models.dataset import Sessions
 from models.fusion import Fusion
 from models.fusion_file import FUSION, PARTS, fusion_arrays, read_fusion, write_fusion
+from models.manifest import MANIFEST, BundleCorrupt
 from models.recipe import parts_of
 from models.session_knn import VMIS_KNN, SessionKNN
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import FILES, FUSION_FILES, MANIFEST
+from models.bundle import FILES, FUSION_FILES
 from models.candidate import Candidate
+from models.manifest import MANIFEST
 from models.registry import (
     BundleCorrupt,
     BundleRef,

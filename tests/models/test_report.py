@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.bundle import BundleCorrupt, Check, decode_manifest, verify_files, write_checks
+from models.bundle import Check, verify_files, write_checks
 from models.candidate import Candidate, build_candidate
+from models.manifest import BundleCorrupt, decode_manifest
 from models.report.html import Html, element, join, table
 from models.report.page import MAX_BYTES, render, write_report
 from models.report.svg import Line, Row, interval_chart, line_chart, ticks

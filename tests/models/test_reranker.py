@@ -8,19 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bundle import (
-    MANIFEST,
-    RERANK_FILES,
-    BundleCorrupt,
-    _hash_again,
-    content_sha256,
-    read_bundle,
-)
+from models.bundle import RERANK_FILES, _hash_again, content_sha256, read_bundle
 from models.candidate import Candidate
 from models.dataset import Sessions
 from models.evaluation import mrr_at_k, pairs, rank_targets, recall_at_k
 from models.fusion import Fusion
 from models.item_statistics import ItemStatistics
+from models.manifest import MANIFEST, BundleCorrupt
 from models.rerank_file import RERANKER, TREES, rerank_arrays
 from models.rerank_learning import MIN_PREDICTIONS, Reranking, learn_order
 from models.reranker import Reranked, Reranker

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.bundle import SQUARES, BundleCorrupt, read_manifest
+from models.bundle import SQUARES, read_manifest
 from models.candidate import Candidate, build_candidate
 from models.checkpoint import Checkpoint
 from models.dataset import Sessions
 from models.gru4rec import GRU4Rec, GRU4RecConfig
 from models.learned_file import read_learned
+from models.manifest import BundleCorrupt
 from models.trainer import Trainer
 from models.training import train
 from models.warm_start import MAX_GENERATIONS, Ancestor, CannotBegin, Learned
