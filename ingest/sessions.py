@@ -39,11 +39,11 @@ _encode = msgspec.json.Encoder().encode
 _decode_steps = msgspec.json.Decoder(Step).decode_lines
 
 # Rows are [key, visitor_id, seen_at, where their steps begin in :steps, how many bytes they take]:
-# as text within the rows, steps would be parsed for each of these.
+# as text within the rows, steps would be parsed for each of these. Of an empty blob, substr is null.
 _UPSERT = """
 insert into session (key, visitor_id, seen_at, steps)
 select value ->> 0, value ->> 1, value ->> 2,
-    cast(substr(:steps, value ->> 3, value ->> 4) as text)
+    coalesce(cast(substr(:steps, value ->> 3, value ->> 4) as text), '')
 from json_each(:rows) where true
 on conflict (key) do update set
     visitor_id = coalesce(excluded.visitor_id, visitor_id),
@@ -57,7 +57,7 @@ _TOUCH = """
 update session set
     visitor_id = coalesce(value ->> 1, visitor_id),
     seen_at = max(seen_at, value ->> 2),
-    steps = steps || cast(substr(:steps, value ->> 3, value ->> 4) as text)
+    steps = steps || coalesce(cast(substr(:steps, value ->> 3, value ->> 4) as text), '')
 from json_each(:rows) where session.key = value ->> 0
 """
 _UNFOLDED = """

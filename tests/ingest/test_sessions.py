@@ -220,6 +220,19 @@ def test_a_row_that_grows_keeps_its_latest_steps(
     outbox.close()
 
 
+def test_events_without_a_step_are_folded_into_a_session_that_has_some(
+    outbox: Outbox, view: Callable[..., None], decoded: Decode, sent: Make
+) -> None:
+    view("a")
+    assert sessions.fold(outbox.file, outbox.settings)
+    outbox.append_now(decoded(sent(event_name="remove_from_cart", items=[{"item_id": "a"}])))
+    assert sessions.fold(outbox.file, outbox.settings)
+    assert outbox.session_steps("session-1") == ["a"]
+    view("b", 1)
+    assert sessions.fold(outbox.file, outbox.settings)
+    assert outbox.session_steps("session-1") == ["a", "b"]
+
+
 def test_folding_what_waits_ends_while_events_come(
     outbox: Outbox, decoded: Decode, sent: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
