@@ -39,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_steps = msgspec.json.Decoder(Step).decode_lines
 
 # Rows are [key, visitor_id, seen_at, where their steps begin in :steps, how many bytes they take]:
-# as text within the rows, steps would be parsed for each of these. Of an empty blob, substr is null.
+# as text within the rows, steps would be parsed for each of these. Of an empty blob substr is null.
 _UPSERT = """
 insert into session (key, visitor_id, seen_at, steps)
 select value ->> 0, value ->> 1, value ->> 2,
