@@ -15,14 +15,14 @@
     extern "C" void bpr_max_##SUFFIX(T* scores, const T* bias, const int64_t* target, T* count,    \
                                      int64_t n_rows, int64_t n_columns, double elu, double bpreg,  \
                                      double scale, T* losses, T* d_bias, T* work) {                \
-        bpr_max<T>(scores, bias, target, count, n_rows, n_columns, static_cast<T>(elu),            \
+        bpr_max<T>(scores, bias, target, count, n_rows, n_columns, n_columns, static_cast<T>(elu), \
                    static_cast<T>(bpreg), static_cast<T>(scale), losses, d_bias, work);            \
     }                                                                                              \
     extern "C" void cross_entropy_##SUFFIX(T* scores, const T* bias, const int64_t* target,        \
                                            const T* weight, const T* own, int64_t n_rows,          \
                                            int64_t n_columns, double scale, T* losses,             \
                                            T* d_bias) {                                            \
-        cross_entropy<T>(scores, bias, target, weight, own, n_rows, n_columns,                     \
+        cross_entropy<T>(scores, bias, target, weight, own, n_rows, n_columns, n_columns,          \
                          static_cast<T>(scale), losses, d_bias);                                   \
     }                                                                                              \
     extern "C" void gather_##SUFFIX(const T* table, const int64_t* rows, int64_t n_rows,           \
@@ -32,8 +32,8 @@
     extern "C" void adagrad_##SUFFIX(T* weight, T* accumulated, T* velocity, const int64_t* rows,  \
                                      const T* gradient, int64_t n_rows, int64_t n_columns,         \
                                      double rate, double momentum) {                               \
-        adagrad_of<T>(weight, accumulated, velocity, rows, gradient, n_rows, n_columns, rate,      \
-                      momentum);                                                                   \
+        adagrad_of<T>(weight, accumulated, velocity, rows, gradient, n_rows, n_columns,            \
+                      n_columns, rate, momentum);                                                                   \
     }
 
 EXPORT_FOR(float, float32)

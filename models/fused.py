@@ -1,9 +1,10 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
-PyTorch makes a pass over memory for each operation; `fused.h` makes one for a whole loss and its
-gradient and one for a whole optimiser step, `fused_step.h` makes a step of them, and
-`fused_plan.h` says what steps touch. They are compiled once per version and kept under the user's
-cache folder. Without a C++ compiler training takes the same steps in PyTorch.
+PyTorch makes a pass over memory for each operation; `fused_losses.h` makes one for a whole loss and
+its gradient, `fused_rows.h` one for a whole optimiser step, `fused_step.h` makes a step of them with
+the products of `fused_products.h`, and `fused_plan.h` says what steps touch. They are compiled once
+per version and kept under the user's cache folder. Without a C++ compiler training takes the same
+steps in PyTorch.
 """
 
 import ctypes
@@ -32,7 +33,7 @@ _FLAGS: tuple[str, ...] = (
 )  # fmt: skip
 if platform.machine() in ("x86_64", "AMD64"):  # the default there is half of what AVX-512 has
     _FLAGS += ("-mprefer-vector-width=512",)
-_TYPES = {torch.float32: "float32", torch.float64: "float64"}
+TYPES = {torch.float32: "float32", torch.float64: "float64"}
 _POINTER, _INT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS: dict[str, list[Any]] = {
     "bpr_max": [_POINTER] * 4 + [_INT] * 2 + [_REAL] * 3 + [_POINTER] * 3,
@@ -49,7 +50,7 @@ class Fused:
     """The compiled passes, for dense CPU tensors of one `dtype`."""
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
-        self._library, self._type = library, _TYPES[dtype]
+        self._library, self._type = library, TYPES[dtype]
         self._bpr_max = self.function("bpr_max")
         self._cross_entropy = self.function("cross_entropy")
         self._gather = self.function("gather")
@@ -111,7 +112,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
     """The compiled passes for tensors of this kind, or None where there are none."""
-    if device.type != "cpu" or dtype not in _TYPES:
+    if device.type != "cpu" or dtype not in TYPES:
         return None
     library = compiled()
     return None if library is None else Fused(library, dtype)
