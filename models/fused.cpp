@@ -1,16 +1,22 @@
-// What `fused.py` compiles: a training step in one call, single passes of one, and plans of steps.
+// What `fused.py` compiles: training steps in one call, single passes of one, and plans of steps.
 
 #include "fused_plan.h"
 #include "fused_step.h"
 
-// `step_room` gives how many values `room` must have space for.
+// `steps_room` gives how many values `room` must have space for.
 #define EXPORT_FOR(T, SUFFIX)                                                                      \
-    extern "C" int64_t step_room_##SUFFIX(const Network<T>* net, const Plan<T>* plan) {            \
-        return Step<T>(*net, *plan, nullptr, nullptr).room();                                      \
+    extern "C" int64_t steps_room_##SUFFIX(const Network<T>* net, const Plan<T>* plans,            \
+                                           int64_t n) {                                            \
+        int64_t room = 0;                                                                          \
+        for (int64_t i = 0; i < n; ++i)                                                            \
+            room = std::max(room, Step<T>(*net, plans[i], nullptr, nullptr).room());               \
+        return room;                                                                               \
     }                                                                                              \
-    extern "C" void step_##SUFFIX(const Network<T>* net, const Plan<T>* plan,                      \
-                                  const States<T>* states, T* room, T* loss, double* seconds) {    \
-        *loss = Step<T>(*net, *plan, room, seconds).run(*states);                                  \
+    extern "C" void steps_##SUFFIX(const Network<T>* net, const Plan<T>* plans,                    \
+                                   const States<T>* states, int64_t n, T* room, T* losses,         \
+                                   double* seconds) {                                              \
+        for (int64_t i = 0; i < n; ++i)                                                            \
+            losses[i] = Step<T>(*net, plans[i], room, seconds).run(states[i]);                     \
     }                                                                                              \
     extern "C" void bpr_max_##SUFFIX(T* scores, const T* bias, const int64_t* target, T* count,    \
                                      int64_t n_rows, int64_t n_columns, double elu, double bpreg,  \

@@ -40,10 +40,10 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "cross_entropy": [_POINTER] * 5 + [_INT] * 2 + [_REAL] + [_POINTER] * 2,
     "gather": [_POINTER] * 2 + [_INT] * 2 + [_POINTER],
     "adagrad": [_POINTER] * 5 + [_INT] * 2 + [_REAL] * 2,
-    "step": [_POINTER] * 6,
-    "step_room": [_POINTER] * 2,
+    "steps": [_POINTER] * 3 + [_INT] + [_POINTER] * 3,
+    "steps_room": [_POINTER] * 2 + [_INT],
 }
-_RESULTS = {"step_room": _INT}
+_RESULTS = {"steps_room": _INT}
 
 
 class Fused:

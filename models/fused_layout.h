@@ -38,13 +38,14 @@ struct Plan {
 };
 
 // Hidden states before and after the step and what drops out of the latter, by layer; `drop_input`
-// and what is in `drop` may be null.
+// and what is in `drop` may be null. A lane with no `keep` begins a session: its state before becomes
+// zero. `keep` is null where none does.
 template <typename T>
 struct States {
-    const T* const* before;
+    T* const* before;
     T* const* after;
     const T* const* drop;
-    const T* drop_input;
+    const T *drop_input, *keep;
 };
 
 }  // namespace

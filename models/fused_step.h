@@ -79,6 +79,7 @@ public:
 
     T run(const States<T>& states) {
         started_ = seconds_ ? now() : 0;
+        if (states.keep) begin_sessions(states);
         forward(states);
         ended(kForward);
         loss();
@@ -140,6 +141,14 @@ private:
         T* gates = gates_;
         for (int64_t n = 0; n < layer; ++n) gates += 6 * lanes_ * net_.layers[n].size;
         return gates;
+    }
+
+    void begin_sessions(const States<T>& states) {
+        for (int64_t n = 0; n < net_.n_layers; ++n)
+            for (int64_t lane = 0; lane < lanes_; ++lane) {
+                const int64_t size = net_.layers[n].size;
+                if (states.keep[lane] == 0) std::fill_n(states.before[n] + lane * size, size, T(0));
+            }
     }
 
     void forward(const States<T>& states) {
