@@ -64,5 +64,6 @@ class Dropout:
         dropped, scale = round(p * _STEPS), 1 / (1 - p)
         mask = kept(bits, dropped, scale, self._dtype)
         if mask is None:
-            mask = torch.from_numpy((bits >= dropped).astype(np.float32)).to(self._dtype).mul_(scale)
+            is_kept = torch.from_numpy((bits >= dropped).astype(np.float32))
+            mask = is_kept.to(self._dtype).mul_(scale)
         return mask

@@ -1,10 +1,10 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
 PyTorch makes a pass over memory for each operation; `fused_losses.h` makes one for a whole loss and
-its gradient, `fused_rows.h` one for a whole optimiser step, `fused_step.h` makes a step of them with
-the products of `fused_products.h`, and `fused_plan.h` says what steps touch. They are compiled once
-per version and kept under the user's cache folder. Without a C++ compiler training takes the same
-steps in PyTorch.
+its gradient, `fused_rows.h` one for a whole optimiser step, `fused_step.h` makes a step of them and
+of the products of `fused_products.h`, and `fused_plan.h` says what steps touch. They are compiled
+once per version and kept under the user's cache folder. Without a C++ compiler training takes the
+same steps in PyTorch.
 """
 
 import ctypes

@@ -48,4 +48,21 @@ struct States {
     const T *drop_input, *keep;
 };
 
+// Memory of a step is cut from one piece; at no address it is only counted.
+template <typename T>
+class Room {
+public:
+    explicit Room(T* start) : start_(start) {}
+    T* take(int64_t n) {
+        T* piece = start_ ? start_ + used_ : nullptr;
+        used_ += (n + 63) / 64 * 64;
+        return piece;
+    }
+    int64_t used() const { return used_; }
+
+private:
+    T* start_;
+    int64_t used_ = 0;
+};
+
 }  // namespace

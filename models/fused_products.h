@@ -39,8 +39,9 @@ void pack_panels(const T* b, int64_t k, int64_t n_columns, T* out) {
     }
 }
 
-// Rows of a product aᵀ b: `rows` (a multiple of kHigh at most beyond what a holds) of `a` (k, lda), from
-// column `first` on, by panels of b; into `out` (rows, columns rounded up to vectors).
+// Some rows of a product aᵀ b into `out` (rows, n_columns rounded up to vectors): those of the columns
+// of `a` (k, lda) from `first` on. Both `out` and memory behind `a` reach to a multiple of kHigh.
+// Room: `left` for so many columns of `a`.
 template <typename T>
 void product_rows(const T* a, int64_t lda, int64_t first, int64_t rows, int64_t k,
                   const T* panels, int64_t n_columns, T* left, T* out, Lines<T>& lines) {
@@ -59,6 +60,10 @@ void product_rows(const T* a, int64_t lda, int64_t first, int64_t rows, int64_t 
         panels += wide * Vector<T>::size * k;
     }
 }
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)  // GCC has it from version 12 on
+#define HAS_SHUFFLES
 
 // Of a 2 x 2 block of squares of `step` columns, the upper or lower row after its transposition.
 template <int step, bool is_upper, typename V, size_t... column>
@@ -87,12 +92,16 @@ inline void exchange(V (&rows)[n]) {
     }
 }
 
+#endif
+#endif
+
 // `out` (n_columns, ldo) = columns of as many rows as a vector has values, transposed.
 template <typename T>
 void transpose(const T* const* rows, int64_t first, int64_t n_columns, T* out, int64_t ldo) {
     constexpr int size = Vector<T>::size;
-    using Loose = typename Vector<T>::loose;
     int64_t column = 0;
+#ifdef HAS_SHUFFLES
+    using Loose = typename Vector<T>::loose;
     for (; column + size <= n_columns; column += size) {
         typename Vector<T>::type square[size];
 #pragma GCC unroll 16
@@ -103,14 +112,15 @@ void transpose(const T* const* rows, int64_t first, int64_t n_columns, T* out, i
         for (int i = 0; i < size; ++i)
             *reinterpret_cast<Loose*>(out + (column + i) * ldo) = square[i];
     }
+#endif
     for (; column < n_columns; ++column)
         for (int i = 0; i < size; ++i) out[column * ldo + i] = rows[i][first + column];
 }
 
-// scores (lanes rounded up to kHigh, stride) = value (n_lanes, size) times the rows of a table,
-// transposed; a row's place is its column. The rows are copied to `copied`, one after another, unless
-// they are the table's own first ones, `rows` being null. `stride` is a multiple of a panel. Room:
-// `left` for a value of as many lanes as scores, `panel` for kDeep rows of one.
+// scores (n_lanes rounded up to kHigh, stride) = value (n_lanes, size) times the rows of a table,
+// transposed. The rows are copied to `copied`, one after another, unless they are the table's own
+// first ones, `rows` being null. `stride` has room for whole panels of columns. Room: `left` for a
+// value of as many lanes as scores, `panel` for kDeep rows of one.
 template <typename T>
 void score(const T* value, int64_t n_lanes, int64_t size, const T* table, const int64_t* rows,
            int64_t n_rows, T* copied, T* left, T* panel, T* scores, int64_t stride) {

@@ -1,8 +1,8 @@
 // A training step: what it computes is in `step.py` and `layers.py`, and the tests hold it to them.
 //
 // B lanes, H units of the last layer, E columns of the input, U scored items among R rows. Products
-// are those of the BLAS that PyTorch brings; the caller gives its address. `fused_step.py` lays out
-// the same structs.
+// that rows of tables go into, or that move weights, are those of `fused_products.h`, which fetch rows
+// ahead; the others those of the BLAS that PyTorch brings, whose address the caller gives.
 
 #pragma once
 
@@ -22,23 +22,6 @@ using Product = void (*)(const char*, const char*, const int*, const int*, const
                          const T*, const int*, const T*, const int*, const T*, T*, const int*);
 
 enum Phase { kForward, kLoss, kBackward, kOptimiser };
-
-// Memory of a step is cut from one piece; at no address it is only counted.
-template <typename T>
-class Room {
-public:
-    explicit Room(T* start) : start_(start) {}
-    T* take(int64_t n) {
-        T* piece = start_ ? start_ + used_ : nullptr;
-        used_ += (n + 63) / 64 * 64;
-        return piece;
-    }
-    int64_t used() const { return used_; }
-
-private:
-    T* start_;
-    int64_t used_ = 0;
-};
 
 template <typename T>
 class Step {

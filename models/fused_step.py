@@ -1,9 +1,9 @@
 """Whole training steps as one call of compiled code.
 
 PyTorch takes some forty calls for a step, which small networks feel, and writes each gradient to
-memory before the optimiser reads it; here it is used while a cache holds it. Small products are those
-of the BLAS in PyTorch, found by name in its library. Some steps are laid out at once: what Python
-does between two of them takes several times as long as the same done for many in a row.
+memory before the optimiser reads it; here it is used while a cache holds it. Products without rows
+of tables are those of the BLAS in PyTorch, found by name in its library. Some steps are laid out at
+once: between two of them Python takes several times as long as for many in a row.
 The memory layouts here are those of `fused_layout.h`.
 """
 
@@ -56,9 +56,7 @@ class _Plan(Structure):
 
 
 class _States(Structure):
-    _fields_ = [
-        (name, c_void_p) for name in ("before", "after", "drop", "drop_input", "keep")
-    ]
+    _fields_ = [(name, c_void_p) for name in ("before", "after", "drop", "drop_input", "keep")]
 
 
 class FusedStep:
@@ -132,9 +130,7 @@ class FusedStep:
         n, network = len(plans), byref(self._network)
         laid_out = (_Plan * n)(*map(_laid_out, plans))
         room = self._buffers("steps", self._room_of(network, laid_out, n))
-        self._call(
-            network, laid_out, states, n, room.data_ptr(), losses.data_ptr(), self._seconds
-        )
+        self._call(network, laid_out, states, n, room.data_ptr(), losses.data_ptr(), self._seconds)
 
     def timed(self) -> Callable[[], dict[str, float]]:
         """Have steps take the time from now on: the thread's CPU seconds by phase until now."""
