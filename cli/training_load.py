@@ -180,7 +180,7 @@ def _watch(trainer: Trainer, phases: _Phases) -> None:
     for owner, name, phase in parts:
         setattr(owner, name, phases.timed(phase, getattr(owner, name)))
     trainer.step = phases.timed("forward", step)  # type: ignore[assignment]
-    for name in ("device", "dtype", "optimizer", "fused", "fused_step", "kernels"):
+    for name in ("model", "config", "device", "dtype", "optimizer", "fused", "fused_step"):
         setattr(trainer.step, name, getattr(step, name))
 
 

@@ -27,7 +27,16 @@ BATCH_SIZE = 4
 TOLERANCE = 1e-9
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
+def passes(name: str) -> dict[str, bool]:
+    """How `TrainingStep` is told to take them."""
+    if name == "kernels":
+        pytest.importorskip("triton", reason="no Triton here, `make kernels` installs it")
+    return {"is_fused": name == "compiled", "with_kernels": name == "kernels"}
+
+
+@pytest.mark.parametrize(
+    "taken", ["compiled", "pytorch", pytest.param("kernels", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("loss", "elu", "logq", "embedding", "momentum"), CASES)
 def test_every_step_comes_out_as_in_the_reference(
     shop_data: Path,
@@ -36,8 +45,9 @@ def test_every_step_comes_out_as_in_the_reference(
     logq: float,
     embedding: str,
     momentum: float,
-    is_fused: bool,
+    taken: str,
 ) -> None:
+    options = passes(taken)
     name = f"{loss}_elu{elu}_logq{logq}_{embedding}_mom{momentum}.npz"
     golden = np.load(shop_data / "golden" / name)
     config = GRU4RecConfig(
@@ -47,7 +57,7 @@ def test_every_step_comes_out_as_in_the_reference(
     )  # fmt: skip
     model = GRU4Rec(config, _weights(golden, "w0", embedding))
     support = np.bincount(_item_idx(golden))
-    step = TrainingStep(model, support, is_fused=is_fused)
+    step = TrainingStep(model, support, **options)
     hidden = model.zero_hidden(BATCH_SIZE)
     lanes_before = np.arange(BATCH_SIZE)
     schedule = epoch_schedule(_sessions(golden), BATCH_SIZE)
