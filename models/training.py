@@ -11,7 +11,7 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions
-from models.devices import math_threads, resolve_device
+from models.devices import math_threads, memory_of, resolve_device
 from models.gru4rec import GRU4Rec
 from models.replicas import ALONE, Replicas
 from models.trainer import Trainer, TrainingDiverged
@@ -89,7 +89,7 @@ def train(
     target_device = resolve_device(device)
     config = config.fitted_to(len(sessions))
     started = time.perf_counter()
-    with math_threads(threads), torch.no_grad():
+    with math_threads(threads), memory_of(target_device), torch.no_grad():
         trainer = Trainer(
             sessions, config, target_device, seed, with_kernels=with_kernels, start=start,
             replicas=replicas,
