@@ -89,10 +89,12 @@ def check_kernels(device: torch.device, n_processes: int = 1) -> None:
         )
     try:
         import triton
-    except ImportError as error:
+    except ImportError:
+        triton = None
+    if device.type != "cuda" and not (triton and triton.knobs.runtime.interpret):
+        raise NoKernels(f"GPU kernels run on CUDA alone; {off}, the device is: `{device}`")
+    if triton is None:
         raise NoKernels(
             "GPU kernels need Triton, which PyTorch's CUDA builds bring and `make kernels` "
-            f"installs; {off}: `{error}`"
-        ) from error
-    if device.type != "cuda" and not triton.knobs.runtime.interpret:
-        raise NoKernels(f"GPU kernels run on CUDA alone; {off}, the device is: `{device}`")
+            f"installs; {off}"
+        )

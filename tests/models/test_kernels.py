@@ -304,7 +304,6 @@ class TestRefusals:
     def test_on_a_cpu(
         self, ring: Sessions, small: GRU4RecConfig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pytest.importorskip("triton", reason="no Triton here, `make kernels` installs it")
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
         with pytest.raises(NoKernels, match=r"run on CUDA alone; .*GPU_KERNELS=false.*`cpu`"):
             train(ring, small, device="cpu", with_kernels=True)
