@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.context import Context, context_of, first_seen, target_rows
+from models.context import Context, context_of, first_seen
 from models.dataset import Sessions, Steps
 from warehouse.contracts import MART_SCHEMAS
 
@@ -122,11 +122,6 @@ def test_many_categories_leave_the_rarer_ones_together():
     assert met.count("other categories") == sum(range(1, 6))
     assert "c15" in met
     assert len(set(met)) == 11
-
-
-def test_target_rows_are_all_but_first_steps():
-    sessions = Sessions.from_lists([[1, 2], [], [3], [4, 5, 6]], 7)
-    assert target_rows(sessions).tolist() == [1, 4, 5]
 
 
 def _steps_of(sessions: Sessions) -> Steps:
