@@ -84,6 +84,8 @@ def context_of(
         columns["device"] = devices
     if categories is not None and any(categories):
         columns["category"] = _categories(categories, item)
+        current = held_out.item_idx[target - 1].astype(np.int64)
+        columns["category beside the current item's"] = _beside(categories, current, item)
     else:
         absent["category"] = "no item has one"
     known = [price for price in prices or () if price is not None]
@@ -147,6 +149,16 @@ def _categories(categories: Sequence[str | None], item: Ints) -> Column:
     place[names == ""] = len(kept) + 1
     labels = [str(names[one]) for one in kept] + ["other categories", "no category"]
     return Column(place[code[item]].astype(np.int64), labels)
+
+
+def _beside(categories: Sequence[str | None], current: Ints, item: Ints) -> Column:
+    """Substitutes are of the same category as a rule, complements of another."""
+    names, code = np.unique([name or "" for name in categories], return_inverse=True)
+    is_unknown = (names[code[current]] == "") | (names[code[item]] == "")
+    found = np.where(code[current] == code[item], 0, 1)
+    return Column(
+        np.where(is_unknown, 2, found).astype(np.int64), ["the same", "another", "not known"]
+    )
 
 
 def _prices(prices: Sequence[float | None], item: Ints) -> Column:

@@ -86,8 +86,22 @@ def test_categories_and_prices_where_there_are_some(table: pa.Table):
     order = [catalogue.item_ids.index(item) for item in ("b", "c", "a")]
     categories = ["Cups", None, "Pens"]
     assert labels(found, "category") == [categories[one] or "no category" for one in order]
+    beside = labels(found, "category beside the current item's")
+    pairs = zip(("a", "a", "c"), ("b", "c", "a"), strict=True)
+    known = dict(zip(catalogue.item_ids, categories, strict=True))
+    assert [one == "not known" for one in beside] == [
+        None in (known[current], known[item]) for current, item in pairs
+    ]
     assert "no price" in found.columns["price"].labels
     assert set(found.absent) == {"device"}
+
+
+def test_the_next_items_category_is_held_against_the_current_ones(table: pa.Table):
+    # Pairs are (a, b), then (a, c) and (c, a).
+    ids = Steps.from_mart(table).catalogue().item_ids
+    of_item = {"a": "Cups", "b": "Cups", "c": "Pens"}
+    found = context(table, categories=[of_item[one] for one in ids])
+    assert labels(found, "category beside the current item's") == ["the same", "another", "another"]
 
 
 def test_devices_are_those_of_the_targets_sessions(table: pa.Table):
