@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.fused import TYPES, compiled
-from models.touched import Ints, Touched
+from models.touched import Touched
 
 _OUT = ("rows", "bounds", "n_scored", "count", "target_count", "target", "input", "input_rows",
         "input_bounds")  # fmt: skip
