@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from models.arrays import Ints
 from models.checkpoint import Checkpoint
 from models.config import BadConfig, GRU4RecConfig
-from models.context import target_rows
-from models.dataset import SPLIT_FILE_OUTCOME, Ints, NotEnoughData, Sessions, Steps
+from models.dataset import SPLIT_FILE_OUTCOME, NotEnoughData, Sessions, Steps
 from models.devices import NoSuchDevice
 from models.evaluation import (
     Ranker,
@@ -28,7 +28,7 @@ from models.evaluation import (
     recall_at_k,
 )
 from models.intervals import intervals
-from models.item_tables import Item
+from models.item_tables import Item, described
 from models.parallel import ProcessesFailed, training_by
 from models.recipe import Reranks, ranker_of, weighted
 from models.rivals import RIVALS
@@ -55,6 +55,7 @@ def evaluate_files(
     seed: int = 42,
     threads: int = 1,
     processes: int = 1,
+    with_kernels: bool = False,
     checkpoint: Checkpoint | None = None,
     signal_weights: Mapping[str, float] | None = None,
     items_file: Path | None = None,
@@ -66,8 +67,9 @@ def evaluate_files(
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
     the main figures by a bootstrap over sessions, seeded. Where the test file has the column
     Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
-    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec and the
-    re-ranker, category and price of `items_file` for the latter. Raises EvaluationInputError.
+    from `checkpoint`; `processes` train it together, or a GPU `with_kernels`. `signal_weights`
+    count for GRU4Rec and the re-ranker, category and price of `items_file` for the latter. Raises
+    EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -81,7 +83,7 @@ def evaluate_files(
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
             training_by(processes), config=config, device=device, seed=seed, threads=threads,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, with_kernels=with_kernels,
         )  # fmt: skip
         started = time.perf_counter()
         if model == "sasrec":
@@ -122,7 +124,7 @@ def _read(steps: Steps, test_file: Path) -> tuple[Sessions, Sessions, Ints, int]
     sessions, test = steps.sessions(catalogue), known.sessions(catalogue)
     if not test.n_predictions:
         raise NotEnoughData(f"no session with two steps of trained items in: {test_file}")
-    return sessions, test, known.row[known.session_rows()][target_rows(test)], n_unseen
+    return sessions, test, known.row[known.session_rows()][test.target_rows()], n_unseen
 
 
 def _ranker(
@@ -153,7 +155,7 @@ def _ranker(
     log["weights"] = weighting.weights
     if weighting.reranking:
         log["reranking"] = weighting.reranking.details
-    items = [reranks.items.get(one, Item(one)) for one in steps.catalogue().item_ids]
+    items = described(steps.catalogue().item_ids, reranks.items)
     return ranker_of(trained.model, sessions, weighting, items), log
 
 

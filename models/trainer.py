@@ -19,6 +19,7 @@ from models.dataset import Sessions
 from models.dropout import Dropout
 from models.graphed import GraphedSteps
 from models.gru4rec import GRU4Rec, Hidden, weight_shapes
+from models.kernels import check_kernels
 from models.negatives import NegativeSampler
 from models.plan import StepPlan, plan_steps
 from models.replicas import ALONE, Replicas
@@ -55,13 +56,17 @@ class Trainer:
         *,
         is_fused: bool = True,
         is_static: bool | None = None,
+        with_kernels: bool = False,
         start: Start | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
         """`is_fused`: take compiled passes where there are any. `is_static`: take steps of one
         shape but for the last of an epoch; see `models.graphed`, on one GPU unless said otherwise.
-        `start`: begin from what a model has learned, not from chance.
+        `with_kernels`: take those of `models.kernels`. `start`: begin from what a model has
+        learned, not from chance. Raises NoKernels.
         """
+        if with_kernels:
+            check_kernels(device, replicas.n)
         on_one_gpu = device.type == "cuda" and replicas.n == 1
         self._is_static = on_one_gpu if is_static is None else is_static
         self._is_fused, self.replicas = is_fused, replicas
@@ -83,8 +88,9 @@ class Trainer:
         )
         self._dropout = Dropout(dropout, device)
         self.step = TrainingStep(
-            self.model, support, self._dropout, is_fused=is_fused, replicas=replicas
-        )
+            self.model, support, self._dropout, is_fused=is_fused, with_kernels=with_kernels,
+            replicas=replicas,
+        )  # fmt: skip
         self.start = start
         if start is not None:
             start.put_into(self.model.weights, self.step.optimizer.accumulated)
@@ -151,14 +157,14 @@ class Trainer:
         """Run a block; the sum of its losses over predictions."""
         survivors = torch.from_numpy(block.survivors).to(self.step.device)
         hidden = [state.index_select(0, survivors) for state in self._hidden]
-        self._dropout.begin(self.epoch, self.block)
         if self._is_static and block.n_lanes == self._blocks[0].n_lanes:
+            self._dropout.begin(self.epoch, self.block)
             return self._static_steps(block, hidden)
+        lanes = self.replicas.lanes(block.n_lanes)
+        self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
         keep = torch.from_numpy(~block.starts).to(self.step.device, self.step.dtype)
         plans = self.plans(self.epoch, self.block, self.step.device)
         if self.replicas.n > 1:
-            lanes = self.replicas.lanes(block.n_lanes)
-            self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
             hidden, keep = [state[lanes] for state in hidden], keep[:, lanes]
             plans = [plan.of(lanes) for plan in plans]
         has_start: list[bool] = np.any(block.starts, axis=1).tolist()
