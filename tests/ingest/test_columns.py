@@ -85,6 +85,23 @@ def test_right_batches_are_kept_and_shipped_as_single_events_are(
     assert both.equals(pa.concat_tables([table, table, table]).combine_chunks())
 
 
+def test_rows_that_lack_empty_columns_are_read_as_before() -> None:
+    event = {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "event_name": "page_view",
+             "visitor_id": "v"}  # fmt: skip
+    table = to_arrow(list(decode_singly(msgspec.json.encode([event])).events))
+    full = [name for name in table.column_names if not table[name].null_count]
+    assert len(full) < len(table.column_names)
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.select(full).schema) as writer:
+        writer.write_table(table.select(full))
+    data = stream.getvalue()
+    packed = pa.Codec("lz4_raw").compress(data, asbytes=True)
+    piece = b"\x02" + len(data).to_bytes(4, "little") + packed
+    assert events_table([piece]).equals(table)
+    sessions_of = session_columns.session_rows(events_table([piece], session_columns.SCHEMA))
+    assert sessions_of["key"].to_pylist() == ["v:v"]
+
+
 @pytest.mark.parametrize("odd", ODD, ids=str)
 @pytest.mark.parametrize("place", [0, -1])
 @pytest.mark.parametrize("way", WAYS)
