@@ -22,6 +22,7 @@ from api.metrics import Metrics
 from api.parts import Parts, running
 from api.recommend import RecommendEndpoint
 from api.recommender import Recommender
+from ingest.compiled import compiled
 from ingest.protocols.routes import EVENTS_PATH
 from warehouse import log
 from warehouse.settings import Settings, get_settings
@@ -82,6 +83,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    compiled()  # now: it takes seconds once, and no request should wait for it
     async with app.metrics.settling(), running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
         app.endpoints.update(_hot_paths(parts))

@@ -8,25 +8,19 @@ same steps in PyTorch.
 """
 
 import ctypes
-import logging
-import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_log = logging.getLogger(__name__)
+from warehouse.compiled import compiled_library
+
 _SOURCE = Path(__file__).with_name("fused.cpp")
 _SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("fused*.h")))
-_COMPILERS = ("c++", "g++", "clang++")
 _FLAGS: tuple[str, ...] = (
     "-O3", "-march=native", "-std=c++17", "-fopenmp-simd", "-fno-math-errno",
     "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared",
@@ -121,48 +115,4 @@ def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
     """The compiled code, or None where there is no compiler; the log says so."""
-    compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        _log.info("no C++ compiler, training runs on PyTorch's own passes")
-        return None
-    try:
-        return ctypes.CDLL(str(_compiled(compiler, Path.home() / ".cache" / "shallop")))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        output = getattr(error, "stderr", "")
-        _log.warning(
-            "training runs on PyTorch's own passes, compiling failed: %s %s", error, output
-        )
-        return None
-
-
-def _compiled(compiler: str, folder: Path) -> Path:
-    """The library in `folder`, compiled unless this source was for this processor."""
-    key = "\n".join(
-        [
-            *(source.read_text() for source in _SOURCES),
-            *_FLAGS,
-            compiler,
-            platform.machine(),
-            _processor(),
-        ]
-    )
-    library = folder / f"fused-{sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / library.name
-            subprocess.run(
-                [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            os.replace(made, library)
-    return library
-
-
-def _processor() -> str:
-    """What tells processors with other instructions apart: a cache may be on a shared disk."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
+    return compiled_library(_SOURCES, _FLAGS, "training runs on PyTorch's own passes")

@@ -19,6 +19,7 @@ from models.losses import bpr_max, cross_entropy
 from models.optimizer import Adagrad
 from models.plan import plan_steps
 from models.step import TrainingStep
+from warehouse import compiled as warehouse_compiled
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -215,7 +216,7 @@ def test_gather(fused: Fused, dtype: torch.dtype) -> None:
 def test_without_a_compiler_training_says_so_and_takes_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fused_module, "_COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(warehouse_compiled, "_COMPILERS", ("no-such-compiler",))
     fused_module.compiled.cache_clear()
     with caplog.at_level(logging.INFO):
         assert fused_for(CPU, torch.float32) is None
@@ -229,7 +230,7 @@ def test_a_compiler_that_fails_is_reported_with_what_it_said(
     broken = tmp_path / "broken-compiler"
     broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(fused_module, "_COMPILERS", ("broken-compiler",))
+    monkeypatch.setattr(warehouse_compiled, "_COMPILERS", ("broken-compiler",))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     fused_module.compiled.cache_clear()
     assert fused_for(CPU, torch.float32) is None
