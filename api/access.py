@@ -115,6 +115,22 @@ class AccessControl:
         """Whether pages of this origin may read what is replied."""
         return self._origins.allows(origin) or self.keys.look().origins.allows(origin)
 
+    def admit_now(self, needed: str, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """`admit` for what reads no key in the body and sees no key itself. Raises Refused."""
+        try:
+            state = self.keys.look()
+            if not state.is_required:
+                self._check_listed(headers)
+            elif state.is_locked:
+                raise _locked()
+            else:
+                self._enter(
+                    in_request(headers, scope["query_string"]), needed, state, scope, headers
+                )
+        except Refused as error:
+            self.count(error)
+            raise
+
     async def admit(
         self, path: str, is_event_path: bool, scope: Scope, receive: Receive
     ) -> tuple[Scope, Receive]:
@@ -152,7 +168,7 @@ class AccessControl:
     def _anybody(self, scope: Scope) -> Scope:
         """The request as the route may see it, where no key is asked for."""
         if self._origins:
-            self._check_origin(dict(scope["headers"]), self._origins, _LISTED)
+            self._check_listed(dict(scope["headers"]))
         caller.set(ANYBODY)
         return _without_keys(scope)
 
@@ -172,12 +188,23 @@ class AccessControl:
                 raise refused(error) from None
             sent = in_body(body) or sent
             allowed, receive = replayed(allowed, body)
+        caller.set(self._enter(sent, needed, state, scope, headers))
+        return allowed, receive
+
+    def _enter(
+        self,
+        sent: SentKey | None,
+        needed: str,
+        state: KeyState,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+    ) -> Caller:
+        """Whom a request is let in for. Raises Refused."""
         key = _known(sent, state, needed)
         self._check_place(key, sent, headers)
         limits = self._limits(key, scope)
         rates.enter(limits, self._clock)
-        caller.set(Caller(limits, key.kind == "write"))
-        return allowed, receive
+        return Caller(limits, key.kind == "write")
 
     def _check_place(self, key: Key, sent: SentKey | None, headers: Mapping[bytes, bytes]) -> None:
         """Whether this key may come from where it came. Raises Refused (403)."""
@@ -202,6 +229,10 @@ class AccessControl:
                 field="key",
                 remedy="send it as `Authorization: Bearer`, and rotate it (`shallop keys rotate`)",
             )
+
+    def _check_listed(self, headers: Mapping[bytes, bytes]) -> None:
+        if self._origins:
+            self._check_origin(headers, self._origins, _LISTED)
 
     def _check_origin(
         self, headers: Mapping[bytes, bytes], allowed: Origins, listed_by: str

@@ -22,6 +22,7 @@ from cli.bench_table import show
 from cli.console import console, fail
 from cli.load import Load, Template, request_bytes, run_load
 from cli.ports import free_port
+from cli.serving import APP, CONNECTION
 
 BATCH_EVENTS = 100
 SESSION_EVENTS = 10
@@ -69,7 +70,7 @@ def collector(
         if nginx:
             with _nginx(nginx, home, workers) as port:
                 load("nginx empty_gif, access log", port, Template(_get("/", port)))
-        with uvicorn_on("api.app:create_app", "/readyz", home, workers) as port:
+        with uvicorn_on(APP, "/readyz", home, workers) as port:
             load("POST /events, 1 event", port, _events(port, 1))
             load(batch, port, _events(port, BATCH_EVENTS), max(1, connections // 8))
             kept = httpx.get(f"http://127.0.0.1:{port}/status").json()["collector"]["accepted"]
@@ -141,9 +142,11 @@ def _events(port: int, n_events: int) -> Template:
 def uvicorn_on(factory: str, path: str, home: Path, workers: int) -> Iterator[int]:
     """An app under uvicorn, as `shallop serve` runs it, with state in `home`; gives its port."""
     port = free_port(18_500)
+    http = CONNECTION if factory == APP else "auto"  # a floor is uvicorn's own
     command = [
         sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port),
         "--workers", str(workers), "--log-level", "warning", "--no-access-log",
+        "--http", http,
     ]  # fmt: skip
     environment = {
         **os.environ,

@@ -15,7 +15,7 @@ from ingest import sessions
 from ingest.appending import Appender
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
-from ingest.group_commit import GroupCommit
+from ingest.group_commit import Done, GroupCommit
 from ingest.outbox_file import EVENTS, OutboxBroken, OutboxFile
 from ingest.session_tail import SessionTail
 from ingest.sessions import from_microseconds
@@ -46,6 +46,12 @@ class Outbox:
     async def append(self, decoded: Decoded) -> None:
         """Return once the events are on disk. Raises OutboxFull, OutboxBroken."""
         await self._commits.add(decoded)
+
+    def begin_append(self, decoded: Decoded, done: Done) -> None:
+        """`append` for callers within an event loop that do not wait: it calls `done` in its turn,
+        with None once the events are on disk, else with the error. Raises OutboxBroken.
+        """
+        self._commits.begin(decoded, done)
 
     def append_now(self, decoded: Decoded) -> None:
         """`append` for callers without an event loop."""
