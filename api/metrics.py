@@ -64,6 +64,10 @@ class Metrics:
             "shallop_events_erased", "Events of erased persons, sent again and not kept.",
             ["source"], registry=registry,
         )  # fmt: skip
+        self.events_left_out = Counter(
+            "shallop_events_left_out", "Events kept, that live sessions could not take in.",
+            registry=registry,
+        )  # fmt: skip
         self.bodies_not_kept = Counter(
             "shallop_bodies_not_kept", "Bodies refused whole, beyond what is kept of such an hour.",
             ["source"], registry=registry,

@@ -61,7 +61,9 @@ async def running(
     Raises OutboxBroken where the outbox cannot be opened: without it no event could be kept.
     """
     store = open_store(settings)
-    outbox = Outbox(settings.outbox_path, settings.ingest, read_key(settings))
+    outbox = Outbox(
+        settings.outbox_path, settings.ingest, read_key(settings), metrics.events_left_out.inc
+    )
     champion = ChampionHolder(Registry(store), settings.model_cache_path, metrics)
     parts = Parts(
         settings=settings,

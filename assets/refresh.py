@@ -52,7 +52,7 @@ class RefreshResult:
 
     `outcome` tells of the model: `promoted`; `refused` by the gate, `reason` says why and the
     champion before stays; or `not_enough_data` to train or judge one, `reason` says what is
-    missing.
+    missing. `serves` is what the candidate serves: `reranked`, `fusion` or `gru4rec`.
     `metrics` are those of the candidate and its baselines, by model and measure; `counts` are rows
     of the snapshot by mart, and of what it is made of: `raw_events`, and `staged_events` without
     their repetitions. `left_out` are sessions that nothing was learned from and the events in them,
@@ -64,6 +64,7 @@ class RefreshResult:
     outcome: Outcome
     reason: str
     model_version: str | None
+    serves: str | None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -123,6 +124,7 @@ def _summary(result: dg.ExecuteInProcessResult, seconds: float) -> RefreshResult
         outcome=outcome,
         reason=reason,
         model_version=candidate.get("model_version"),
+        serves=candidate.get("serves"),
         metrics=candidate.get("metrics", {}),
         counts={
             "raw_events": metadata[RAW_EVENTS]["n_events"],

@@ -228,6 +228,7 @@ def _metadata(candidate: "Candidate", store: ObjectStore, settings: Settings) ->
     return {
         "model_name": candidate.name,
         "model_version": candidate.version,
+        "serves": candidate.details["served"],
         "passed_gate": candidate.is_passed,
         "results": dg.MetadataValue.md("\n".join(lines)),
         "metrics": dg.MetadataValue.json(candidate.metrics),

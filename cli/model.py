@@ -67,7 +67,8 @@ def _show_refresh(result: "RefreshResult") -> None:
         console.print(table)
     match result.outcome:
         case "promoted":
-            console.print(f"[green]champion[/] is now gru4rec {result.model_version}")
+            champion = f"gru4rec {result.model_version}, it serves: {result.serves}"
+            console.print(f"[green]champion[/] is now {champion}", highlight=False)
         case "refused":
             console.print(f"[red]refused[/] by the gate, the champion stays: {result.reason}")
         case "not_enough_data":

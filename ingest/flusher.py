@@ -167,7 +167,7 @@ class Flusher:
             return -1
 
     def _ship_once(self) -> int:
-        sessions.fold_waiting(self.outbox.file, self.settings)  # what leaves must be folded
+        self.outbox.fold_waiting()  # what leaves must be folded
         n_rows = 0
         for stream in (EVENTS, REJECTED):
             shipment = shipments.begin(self.outbox.file, stream, self.settings.flush_max_rows)

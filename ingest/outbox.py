@@ -7,6 +7,7 @@ statements, however many events: Python's lock changes hands at each.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,23 @@ class Outbox:
     """The collector's durable queue and session state. Methods are safe from any thread."""
 
     def __init__(
-        self, path: Path, settings: IngestSettings, erase_key: bytes | None = None
+        self,
+        path: Path,
+        settings: IngestSettings,
+        erase_key: bytes | None = None,
+        count_left_out: Callable[[int], None] = lambda n_events: None,
     ) -> None:
         """Open the file at `path`, making it where missing. Raises OutboxBroken.
 
         `erase_key` reads the tombstones of erased ids; None: that of the file beside the outbox.
+        `count_left_out` is told of events that live sessions could not take in.
         """
         self.path = path
         self.settings = settings
         self.file = OutboxFile(path)
         self.erased = ErasedIds(self.file, erase_key)
         self.collector_id = self.file.collector_id
+        self._count_left_out = count_left_out
         self._tail = SessionTail(self.file, settings)
         self._appender = Appender(self.file, settings, self.erased)
         self._commits = GroupCommit(self._commit, self._fold, self._closed)
@@ -64,6 +71,38 @@ class Outbox:
         ends after `session_gap_seconds` without an event.
         """
         return self._tail.items(key, by_visitor=by_visitor)
+
+    def fold(self) -> bool:
+        """Take some of the events not folded yet into the sessions; False where none is.
+
+        Events that cannot be folded are left out of the sessions, logged and counted: raw must
+        get them all the same. Raises OutboxBroken.
+        """
+        try:
+            return sessions.fold(self.file, self.settings)
+        except OutboxBroken:
+            raise
+        except Exception as error:  # as wide as what a fault of ours may raise
+            logger.warning("sessions=fold_failed error=%r", error)
+        try:
+            return sessions.fold(self.file, self.settings, 1)
+        except OutboxBroken:
+            raise
+        except Exception:
+            n_events = sessions.leave_out(self.file)
+            self._count_left_out(n_events)
+            logger.exception("sessions=left_out n_events=%d", n_events)
+        return True
+
+    def fold_waiting(self) -> None:
+        """Fold what waits now; what comes meanwhile is for the next time. Raises OutboxBroken.
+
+        Else this would go on for as long as events come, a few with each turn: twenty times the
+        work.
+        """
+        n_in, n_folded = self.file.row("select n_in, n_folded from stream where name = ?", EVENTS)
+        while n_folded < n_in and self.fold():
+            (n_folded,) = self.file.row("select n_folded from stream where name = ?", EVENTS)
 
     def depth(self) -> int:
         """Events that wait to be shipped."""
@@ -106,7 +145,7 @@ class Outbox:
         """Keep what is left to fold, and so what a reader has to read, within bounds."""
         try:
             while self._appender.n_unfolded >= sessions.FOLD_EVENTS:
-                sessions.fold(self.file, self.settings)
+                self.fold()
                 self._appender.n_unfolded = sessions.n_unfolded(self.file)
         except Exception:  # the events are durable: the next group tries again
             logger.exception("sessions=not_folded n_events=%d", self._appender.n_unfolded)

@@ -23,6 +23,7 @@ SCHEMA_VERSION = 4
 EVENTS = "events"
 REJECTED = "rejected"
 
+_OUR_FAULTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _BUSY_SECONDS = 10.0
 _WAL_PAGES = 8_000  # 32 MB: the flusher moves them on before a writer has to
 _KEPT_PAGES = 4_096  # 16 MB that stay free within the file
@@ -105,13 +106,18 @@ class OutboxFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction, durable when left without an error. Raises OutboxBroken."""
+        """A write transaction, durable when left without an error. Raises OutboxBroken.
+
+        What breaks a rule of the tables is a fault of ours, and raised as SQLite says it.
+        """
         try:
             with self._borrowed() as connection, self._turn_to_write():
                 connection.execute("begin immediate")
                 self._check_that_it_is_there()
                 yield connection
                 connection.execute("commit")
+        except _OUR_FAULTS:
+            raise
         except (OSError, sqlite3.Error) as error:
             raise OutboxBroken(
                 f"cannot write the outbox at {self.path}, is its disk full or read-only? `{error}`"

@@ -151,13 +151,13 @@ def add(parts: dict[str, SessionPart], events: Iterable[SessionEvent]) -> None:
             part.steps.append((microseconds(event.occurred_at), event.event_id, 0, ""))
 
 
-def fold(file: OutboxFile, settings: IngestSettings) -> bool:
-    """Take about `FOLD_EVENTS` of the events not folded yet into the table; False where none is.
+def fold(file: OutboxFile, settings: IngestSettings, n_events: int = FOLD_EVENTS) -> bool:
+    """Take about `n_events` of the events not folded yet into the table; False where none is.
 
     What they add is worked out before the transaction, which others wait for, and given up where
     another process was first or a person was erased meanwhile.
     """
-    found = file.rows(_UNFOLDED, FOLD_EVENTS, EVENTS)
+    found = file.rows(_UNFOLDED, n_events, EVENTS)
     if not found:
         return False
     folded, version, *_ = found[0]
@@ -169,14 +169,15 @@ def fold(file: OutboxFile, settings: IngestSettings) -> bool:
     return True
 
 
-def fold_waiting(file: OutboxFile, settings: IngestSettings) -> None:
-    """Fold what waits now; what comes meanwhile is for the next time.
-
-    Else this would go on for as long as events come, a few with each turn: twenty times the work.
-    """
-    n_in, n_folded = file.row("select n_in, n_folded from stream where name = ?", EVENTS)
-    while n_folded < n_in and fold(file, settings):
-        (n_folded,) = file.row("select n_folded from stream where name = ?", EVENTS)
+def leave_out(file: OutboxFile) -> int:
+    """Pass over the next row of the outbox, which no fold can take; how many events it has."""
+    found = file.rows(_UNFOLDED, 1, EVENTS)
+    if not found:
+        return 0
+    folded, version, last_seq, _ = found[0]
+    with file.transaction() as connection:
+        moved = connection.execute(_MOVE, (last_seq, EVENTS, folded, version))
+    return int(last_seq - folded) * moved.rowcount
 
 
 def n_unfolded(file: OutboxFile) -> int:

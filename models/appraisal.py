@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models import beyond
+from models.arrays import Floats, Ints
 from models.context import Column, Context
 from models.dataset import Sessions
 from models.intervals import N_RESAMPLES, Resampling, bounds
 from models.measures import next_gains, rest_gains
 from models.predictions import Predictions
-from models.ragged import Ints
 
-Floats = npt.NDArray[np.float64]
 Figures = dict[str, dict[str, Any]]
 
 MAIN_MEASURES = ("recall@20", "mrr@20", "ndcg@20")

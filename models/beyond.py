@@ -5,13 +5,11 @@ counting; nothing is P x P or P x N.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.dataset import Sessions
 from models.prefixes import prefixes
-from models.ragged import Ints
 
-Floats = npt.NDArray[np.float64]
 _CURVE_POINTS = 60
 _PROFILE_STEPS = 20  # latest steps of a session that tell its taste
 

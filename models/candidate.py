@@ -14,12 +14,12 @@ import pyarrow as pa
 from models.bundle import BundleContent, Check, content_sha256, write_bundle, write_checks
 from models.candidate_figures import Made, iso, judged, made_of
 from models.config import GRU4RecConfig
-from models.dataset import Catalogue, NotEnoughData, Sessions, Steps
+from models.dataset import NotEnoughData, Sessions, Steps
 from models.evaluation import Ranker
 from models.evaluation_file import appraise_split
 from models.gate import Evidence, judge
 from models.gru4rec import GRU4Rec
-from models.item_tables import Item
+from models.item_tables import Item, described
 from models.learner import Learner
 from models.manifest import Origin, new_manifest
 from models.recipe import VMIS, Reranks, Weighting, weighted
@@ -94,7 +94,7 @@ def build_candidate(
     weighting = _weighting(split, training, learn, known) if training.fusion else None
     clock.lap("weigh")
     trained = learn("holdout", split.train, split.catalogue, split.cut_at)
-    made = made_of(trained, split.train, weighting, _described(split.catalogue, known))
+    made = made_of(trained, split.train, weighting, described(split.catalogue.item_ids, known))
     clock.lap("train")
     details, ranks = judged(split, made, weighting, training, champion)
     clock.lap("judge")
@@ -109,7 +109,7 @@ def build_candidate(
         catalogue = used.catalogue()
         everything = used.sessions(catalogue)
         trained = learn("refit", everything, catalogue)
-        made = made_of(trained, everything, weighting, _described(catalogue, known))
+        made = made_of(trained, everything, weighting, described(catalogue.item_ids, known))
         clock.lap("refit")
     details["left_out"] = {
         reason: asdict(one) for reason, one in (snapshot.left_out if snapshot else {}).items()
@@ -121,7 +121,9 @@ def build_candidate(
         "warm_start": learn.begun or None, **asdict(made.trained.log),
     }  # fmt: skip
     origin = Origin(snapshot_id, training.seed, parent, snapshot, learn.ancestors)
-    content = _content(made, _described(catalogue, known), known, popularity, details, origin)
+    content = _content(
+        made, described(catalogue.item_ids, known), known, popularity, details, origin
+    )
     if training.warm_start_epochs:
         content = replace(content, squares=made.trained.squares)
     written = folder / content.manifest.version
@@ -216,11 +218,6 @@ def _content(
         made.fusion, reranker=made.reranker,
     )  # fmt: skip
     return replace(content, golden=golden_sessions(content, _samples(made.sessions)))
-
-
-def _described(catalogue: Catalogue, known: Mapping[str, Item]) -> list[Item]:
-    """What the shop says of each item, by `item_idx`."""
-    return [known.get(item_id, Item(item_id)) for item_id in catalogue.item_ids]
 
 
 def _item_details(items: pa.Table) -> dict[str, Item]:

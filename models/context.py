@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.dataset import Catalogue, Ints, Sessions, Steps
+from models.arrays import Ints
+from models.dataset import Catalogue, Sessions, Steps
 from warehouse.contracts import DEVICES
 
 _NEW_DAYS = 7
@@ -63,7 +64,7 @@ def context_of(
     was read from, for what its rows say of each step, `sessions` the mart of that name.
     """
     rows = steps.session_rows()
-    target = target_rows(held_out)
+    target = held_out.target_rows()
     item = held_out.item_idx[target].astype(np.int64)
     time_us = steps.time_us[rows][target]
     length = np.repeat(held_out.lengths, np.maximum(held_out.lengths - 1, 0))
@@ -83,6 +84,8 @@ def context_of(
         columns["device"] = devices
     if categories is not None and any(categories):
         columns["category"] = _categories(categories, item)
+        current = held_out.item_idx[target - 1].astype(np.int64)
+        columns["category beside the current item's"] = _beside(categories, current, item)
     else:
         absent["category"] = "no item has one"
     known = [price for price in prices or () if price is not None]
@@ -98,13 +101,6 @@ def context_of(
         columns["what became of it"] = outcomes
         is_bought = outcomes.codes == 2
     return Context(columns, absent, is_bought)
-
-
-def target_rows(sessions: Sessions) -> Ints:
-    """Step that each prediction is about, (P,): every one but the first of its session."""
-    is_first = np.zeros(sessions.n_steps, dtype=np.bool_)
-    is_first[sessions.offsets[:-1][sessions.lengths > 0]] = True
-    return np.flatnonzero(~is_first)
 
 
 def first_seen(steps: Steps, catalogue: Catalogue) -> Ints:
@@ -153,6 +149,16 @@ def _categories(categories: Sequence[str | None], item: Ints) -> Column:
     place[names == ""] = len(kept) + 1
     labels = [str(names[one]) for one in kept] + ["other categories", "no category"]
     return Column(place[code[item]].astype(np.int64), labels)
+
+
+def _beside(categories: Sequence[str | None], current: Ints, item: Ints) -> Column:
+    """Substitutes are of the same category as a rule, complements of another."""
+    names, code = np.unique([name or "" for name in categories], return_inverse=True)
+    is_unknown = (names[code[current]] == "") | (names[code[item]] == "")
+    found = np.where(code[current] == code[item], 0, 1)
+    return Column(
+        np.where(is_unknown, 2, found).astype(np.int64), ["the same", "another", "not known"]
+    )
 
 
 def _prices(prices: Sequence[float | None], item: Ints) -> Column:

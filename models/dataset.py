@@ -17,12 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Ints, Mask
 from models.signals import Weights, step_weights
 from warehouse.contracts import MART_SCHEMAS
 from warehouse.snapshot import SchemaMismatch
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SPLIT_FILE_COLUMNS = ("SessionId", "ItemId", "Time")
 SPLIT_FILE_OUTCOME = "Outcome"  # which a file may have too
@@ -81,9 +79,13 @@ class Sessions:
         """Sum of the predictions' weights; without any, how many predictions there are."""
         if self.weight is None:
             return float(self.n_predictions)
+        return float(self.weight[self.target_rows()].sum(dtype=np.float64))
+
+    def target_rows(self) -> Ints:
+        """Step that each prediction is about, (P,): every one but the first of its session."""
         is_first = np.zeros(self.n_steps, dtype=np.bool_)
         is_first[self.offsets[:-1][self.lengths > 0]] = True
-        return float(self.weight[~is_first].sum(dtype=np.float64))
+        return np.flatnonzero(~is_first)
 
     def support(self) -> Ints:
         """How many steps each item has, (n_items,)."""
@@ -94,6 +96,12 @@ class Sessions:
         offsets = self.offsets[len(self) - n_sessions :]
         weight = None if self.weight is None else self.weight[offsets[0] :]
         return Sessions(self.item_idx[offsets[0] :], offsets - offsets[0], self.n_items, weight)
+
+    def latest_predictions(self, n_predictions: int) -> "Sessions":
+        """The last sessions with at most `n_predictions` together, at least one session."""
+        later = np.cumsum(np.maximum(self.lengths[::-1] - 1, 0))
+        n_sessions = int(np.searchsorted(later, n_predictions, side="right"))
+        return self.latest(min(max(n_sessions, 1), len(self)))
 
     @classmethod
     def from_lists(cls, sessions: Sequence[Sequence[int]], n_items: int) -> "Sessions":

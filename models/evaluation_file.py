@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from models.appraisal import HeldOut, appraise
+from models.arrays import Ints
 from models.context import context_of, first_seen
 from models.dataset import Sessions, Steps
 from models.evaluation import Ranker
 from models.predictions import Predictions, predict
-from models.ragged import Ints
 from models.split import Split
 
 _N_EXAMPLES = 8

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
@@ -46,6 +47,14 @@ class Evidence:
         sessions, names = self.split.train, self.split.catalogue.item_ids
         ends = zip(sessions.offsets[:-1], sessions.offsets[1:], strict=True)
         return [[names[item] for item in sessions.item_idx[start:end]] for start, end in ends]
+
+    @cached_property
+    def rarest(self) -> list[str]:
+        """The items with the fewest steps in training, a tenth of them."""
+        support = self.split.train.support()
+        n_items = min(_MAX_SESSIONS, -(-len(support) // 10))
+        order = np.argsort(support, kind="stable")[:n_items]
+        return [self.split.catalogue.item_ids[item] for item in order]
 
     @cached_property
     def samples(self) -> list[list[str]]:

@@ -9,8 +9,9 @@ from ctypes import Structure, byref, c_int64, c_void_p
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from models.fused import compiled
-from models.touched import Ints, Touched
+from models.touched import Touched
 
 _OUT = ("rows", "bounds", "n_scored", "count", "target_count", "target", "input", "input_rows",
         "input_bounds")  # fmt: skip

@@ -7,7 +7,7 @@ so that only broken ones fall short.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,8 +23,11 @@ MAX_POPULAR = 0.9  # share of a list that is just the most popular items
 MIN_DISTINCT_LISTS = 2.0  # distinct items over all lists, in lengths of one list
 MIN_COMPANY = 1.3  # past sessions with the current item, in multiples of random lists
 MIN_CATEGORY = 0.5  # same category as the current item, in multiples of random lists
+MIN_OF_A_KIND = 0.1  # of the lists, in multiples of the shoppers' share of such steps
 _LIST_LENGTH, _MIN_LISTS = 10, 10
 _MIN_KNOWN_CATEGORIES = 0.5
+_MIN_OF_A_KIND = 50  # steps of shoppers, below which their share says little
+_NO_CATEGORIES = "too little is known of categories"
 
 Lists = list[list[str]]
 
@@ -41,8 +44,11 @@ def behaviour_checks(scorer: SessionScorer, evidence: Evidence) -> Iterator[Chec
     yield _differ(sessions, lists)
     yield _distinct(lists, k, scorer.n_items)
     yield _not_just_popular(scorer, lists, k)
-    yield _company(scorer, evidence, sessions, lists)
+    yield _company("near_the_session", scorer, evidence, sessions, lists)
+    rare = [[item_id] for item_id in evidence.rarest if scorer.known([item_id])]
+    yield _company("cold_items", scorer, evidence, rare, lists_for(scorer, rare, k))
     yield _category(scorer, sessions, lists)
+    yield _mix(scorer, evidence, sessions, lists)
     yield _unknown_items(scorer, sessions, k)
     yield _items_exist(scorer, evidence, lists)
 
@@ -120,7 +126,9 @@ def _not_just_popular(scorer: SessionScorer, lists: Lists, k: int) -> Check:
                     "share of the lists that is just the most popular items")  # fmt: skip
 
 
-def _company(scorer: SessionScorer, evidence: Evidence, sessions: Lists, lists: Lists) -> Check:
+def _company(
+    name: str, scorer: SessionScorer, evidence: Evidence, sessions: Lists, lists: Lists
+) -> Check:
     """Distance to the query: do past sessions have these items together with the current one?"""
     seen_with: dict[str, Counter[str]] = {session[-1]: Counter() for session in sessions}
     for trained in evidence.train:
@@ -133,18 +141,18 @@ def _company(scorer: SessionScorer, evidence: Evidence, sessions: Lists, lists: 
         of_lists += sum(company[one] for one in given) / max(1, len(given))
         by_chance += company.total() / max(1, scorer.n_items - 1)
     if not by_chance:
-        return Check("near_the_session", True, "no item was ever seen with another", {})
+        return Check(name, True, "no item was ever seen with another", {"n": len(sessions)})
     return Check(
-        "near_the_session", of_lists >= MIN_COMPANY * by_chance,
-        f"past sessions had the items of the lists {of_lists / by_chance:.2f} times as often "
-        f"together with the current item as random ones, at least {MIN_COMPANY}",
-        {"of_lists": of_lists, "by_chance": by_chance}, of_lists / by_chance, MIN_COMPANY,
+        name, of_lists >= MIN_COMPANY * by_chance,
+        f"past sessions had the items of {len(lists)} lists {of_lists / by_chance:.2f} times as "
+        f"often together with the current item as random ones, at least {MIN_COMPANY}",
+        {"of_lists": of_lists, "by_chance": by_chance, "n": len(sessions)},
+        of_lists / by_chance, MIN_COMPANY,
     )  # fmt: skip
 
 
 def _category(scorer: SessionScorer, sessions: Lists, lists: Lists) -> Check:
-    details = [scorer.item(item_id) for item_id in scorer.index]
-    of_item = {item.item_id: item.category for item in details if item and item.category}
+    of_item = _categories(scorer)
     sizes: dict[str, int] = defaultdict(int)
     for category in of_item.values():
         sizes[category] += 1
@@ -154,9 +162,8 @@ def _category(scorer: SessionScorer, sessions: Lists, lists: Lists) -> Check:
         if wanted and given:
             shares.append(sum(of_item.get(one) == wanted for one in given) / len(given))
             by_chance.append((sizes[wanted] - 1) / max(1, scorer.n_items - 1))
-    is_known = len(of_item) >= _MIN_KNOWN_CATEGORIES * scorer.n_items and len(sizes) > 1
-    if not is_known or not np.sum(by_chance):
-        return Check("category_coherence", True, "too little is known of categories", {})
+    if not np.sum(by_chance):
+        return Check("category_coherence", True, _NO_CATEGORIES, {})
     share, chance = float(np.mean(shares)), float(np.mean(by_chance))
     return Check(
         "category_coherence", share >= MIN_CATEGORY * chance,
@@ -164,6 +171,46 @@ def _category(scorer: SessionScorer, sessions: Lists, lists: Lists) -> Check:
         f"{chance:.3f}; at least {MIN_CATEGORY} times that is needed",
         {"share": share, "by_chance": chance}, share / chance, MIN_CATEGORY,
     )  # fmt: skip
+
+
+def _mix(scorer: SessionScorer, evidence: Evidence, sessions: Lists, lists: Lists) -> Check:
+    """Complement or substitute: do lists stay in the category, or leave it, where shoppers do?"""
+    of_item = _categories(scorer)
+    steps = [pair for session in evidence.holdout for pair in pairwise(session)]
+    shown = [
+        (session[-1], one) for session, given in zip(sessions, lists, strict=True) for one in given
+    ]
+    went, listed = _same_category(steps, of_item), _same_category(shown, of_item)
+    if not went or not listed:
+        return Check("complements_and_substitutes", True, _NO_CATEGORIES, {})
+    same, same_listed = float(np.mean(went)), float(np.mean(listed))
+    ratios = [
+        of_lists / of_steps
+        for of_lists, of_steps in ((same_listed, same), (1 - same_listed, 1 - same))
+        if of_steps * len(went) >= _MIN_OF_A_KIND
+    ]
+    value = min(ratios, default=1.0)
+    return Check(
+        "complements_and_substitutes", value >= MIN_OF_A_KIND,
+        f"{same_listed:.3f} of the lists are of the current item's category, of the shoppers' next "
+        f"steps {same:.3f}; of each kind, same category and another, lists have {value:.2f} of "
+        f"what shoppers look for, at least {MIN_OF_A_KIND}",
+        {"of_lists": same_listed, "of_steps": same, "n_steps": len(went)}, value, MIN_OF_A_KIND,
+    )  # fmt: skip
+
+
+def _same_category(pairs: Iterable[tuple[str, str]], of_item: dict[str, str]) -> list[bool]:
+    """Whether each pair of items is of one category, of those where it is known of both."""
+    known = ((of_item.get(one), of_item.get(other)) for one, other in pairs)
+    return [one == other for one, other in known if one and other]
+
+
+def _categories(scorer: SessionScorer) -> dict[str, str]:
+    """Category by item; none where too few items have one, or all the same."""
+    details = [scorer.item(item_id) for item_id in scorer.index]
+    of_item = {item.item_id: item.category for item in details if item and item.category}
+    is_known = len(of_item) >= _MIN_KNOWN_CATEGORIES * scorer.n_items
+    return of_item if is_known and len(set(of_item.values())) > 1 else {}
 
 
 def _unknown_items(scorer: SessionScorer, sessions: Lists, k: int) -> Check:

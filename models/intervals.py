@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from models.arrays import Floats
 from models.dataset import Sessions
 
-Floats = npt.NDArray[np.float64]
 N_RESAMPLES = 1000
 _SUMS_AT_ONCE = 8_000_000  # bounds memory: 64 MB
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.arrays import Ints
 from models.bundle import BundleContent, content_sha256, write_bundle
 from models.config import GRU4RecConfig
 from models.dataset import Sessions
@@ -17,7 +18,6 @@ from models.gru4rec import GRU4Rec
 from models.item_statistics import ItemStatistics
 from models.item_tables import Item
 from models.manifest import Origin, new_manifest
-from models.ragged import Ints
 from models.recipe import DEFAULT_WEIGHTS, parts_of
 from models.reranker import Order, Reranker
 from models.scorer import golden_sessions

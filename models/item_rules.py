@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.dataset import Sessions
 from models.prefixes import current_items
-from models.ragged import Ints, Ragged
-from models.sparse import Floats, SparseRanker, SparseScores
+from models.ragged import Ragged
+from models.sparse import SparseRanker, SparseScores
 
 _MAX_STEPS = 200  # between two items of a session that are associated
 

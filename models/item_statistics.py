@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Singles
 from models.dataset import Sessions
 from models.item_tables import Item
-
-Singles = npt.NDArray[np.float32]
 
 UNKNOWN_CATEGORY = -1
 UNKNOWN_PRICE = -1000.0  # below every logarithm of a price

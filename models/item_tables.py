@@ -1,6 +1,6 @@
 """Items and fallbacks as the tables of a model bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -31,6 +31,11 @@ class Item:
     title: str | None = None
     category: str | None = None
     price: float | None = None
+
+
+def described(item_ids: Sequence[str], known: Mapping[str, Item]) -> list[Item]:
+    """What the shop says of each of `item_ids`, in their order."""
+    return [known.get(item_id, Item(item_id)) for item_id in item_ids]
 
 
 def items_of(table: pa.Table) -> list[Item]:

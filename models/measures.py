@@ -18,12 +18,10 @@ arXiv:1803.09587), of a prediction with R relevant items:
 """
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from models.arrays import Floats
 from models.predictions import Predictions
-
-Floats = npt.NDArray[np.float64]
 
 CUTOFFS = (1, 5, 10, 20)
 NEXT_MEASURES = ("recall", "mrr", "ndcg")

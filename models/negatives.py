@@ -5,9 +5,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats
 from models.fused_plan import drawn
 
-Floats = npt.NDArray[np.float64]
 _BUCKETS_PER_ITEM = 2
 _WALKED = 8  # items beyond a bucket's first before the rest is searched
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from models.arrays import Ints
 from models.checkpoint import Checkpoint
 from models.config import BadConfig, GRU4RecConfig
-from models.context import target_rows
-from models.dataset import SPLIT_FILE_OUTCOME, Ints, NotEnoughData, Sessions, Steps
+from models.dataset import SPLIT_FILE_OUTCOME, NotEnoughData, Sessions, Steps
 from models.devices import NoSuchDevice
 from models.evaluation import (
     Ranker,
@@ -28,7 +28,7 @@ from models.evaluation import (
     recall_at_k,
 )
 from models.intervals import intervals
-from models.item_tables import Item
+from models.item_tables import Item, described
 from models.parallel import ProcessesFailed, training_by
 from models.recipe import Reranks, ranker_of, weighted
 from models.rivals import RIVALS
@@ -122,7 +122,7 @@ def _read(steps: Steps, test_file: Path) -> tuple[Sessions, Sessions, Ints, int]
     sessions, test = steps.sessions(catalogue), known.sessions(catalogue)
     if not test.n_predictions:
         raise NotEnoughData(f"no session with two steps of trained items in: {test_file}")
-    return sessions, test, known.row[known.session_rows()][target_rows(test)], n_unseen
+    return sessions, test, known.row[known.session_rows()][test.target_rows()], n_unseen
 
 
 def _ranker(
@@ -153,7 +153,7 @@ def _ranker(
     log["weights"] = weighting.weights
     if weighting.reranking:
         log["reranking"] = weighting.reranking.details
-    items = [reranks.items.get(one, Item(one)) for one in steps.catalogue().item_ids]
+    items = described(steps.catalogue().item_ids, reranks.items)
     return ranker_of(trained.model, sessions, weighting, items), log
 
 

@@ -1,7 +1,8 @@
 """A training by several processes of this machine, each on a GPU of its own.
 
 `torchrun` starts them (`models.replicas` says how they work together). What they need and what they
-found goes through a folder that is gone afterwards; they end when the process that asked does.
+found is pickled in a folder that only our user can enter and that is gone afterwards; they end when
+the process that asked does.
 """
 
 import fcntl

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from models import fused_plan
-from models.touched import Ints, touched_rows
+from models.arrays import Ints
+from models.touched import touched_rows
 
 
 @dataclass(frozen=True, eq=False)

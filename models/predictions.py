@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.dataset import Sessions
 from models.evaluation import Ranker, Ranks, pairs, ranks_in
-from models.ragged import Ints
 
 LIST_LENGTH = 20
 _SCORES_AT_ONCE = 2_000_000  # bounds memory: 8 MB of float32

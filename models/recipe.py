@@ -15,7 +15,7 @@ from models.fusion import Fusion, Parts, Weights, choose_weights
 from models.fusion_file import GRU4REC
 from models.gru4rec import GRU4Rec
 from models.item_statistics import ItemStatistics
-from models.item_tables import Item
+from models.item_tables import Item, described
 from models.rerank_learning import Reranking, learn_order
 from models.reranker import Reranked, Reranker
 from models.rivals import RIVALS
@@ -109,7 +109,7 @@ def _by_default(n_predictions: int, reason: str, reranks: Reranks | None) -> Wei
 
 
 def _reranking(fusion: Fusion, split: Split, reranks: Reranks) -> Reranking:
-    items = [reranks.items.get(one, Item(one)) for one in split.catalogue.item_ids]
+    items = described(split.catalogue.item_ids, reranks.items)
     reranking = learn_order(
         fusion, split.holdout, ItemStatistics.of(split.train, items),
         max_predictions=reranks.max_predictions, seed=reranks.seed,

@@ -5,10 +5,8 @@ pointer is replaced last, so a channel always names such a version.
 """
 
 import os
-import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,15 @@ import msgspec
 from models.bundle import CHECKS, FILES, REPORT, read_manifest, verify_files
 from models.erasures import erasures_of
 from models.manifest import MANIFEST, NAME, BundleCorrupt, Manifest, decode_manifest
+from models.registry_entries import (
+    BundleInfo,
+    BundleRef,
+    ChannelPointer,
+    NoChampionModel,
+    RefusedByGate,
+    UnknownModel,
+    word,
+)  # fmt: skip
 from warehouse import layout
 from warehouse.store import ObjectNotFound, ObjectStore
 
@@ -34,62 +41,6 @@ __all__ = [
 ]  # fmt: skip
 
 _EARLIER_KEPT = 50
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class NoChampionModel(RuntimeError):
-    """A channel serves no model yet, or has none to go back to."""
-
-
-class RefusedByGate(RuntimeError):
-    """A model that failed its checks was to serve."""
-
-
-class UnknownModel(KeyError):
-    """The registry has no whole bundle of this name and version."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-@dataclass(frozen=True)
-class BundleRef:
-    """Name and version of a bundle."""
-
-    name: str
-    version: str
-
-
-@dataclass(frozen=True)
-class ChannelPointer:
-    """What a channel serves, since when and why; `earlier` are the ones before `previous`."""
-
-    channel: str
-    name: str
-    version: str
-    promoted_at: datetime
-    reason: str
-    previous: BundleRef | None = None
-    earlier: tuple[BundleRef, ...] = ()
-
-
-@dataclass(frozen=True)
-class BundleInfo:
-    """A kept bundle; `metrics` are the model's own, `channels` those that name it.
-
-    `n_bytes` is the size of its files, `load_seconds` how long the gate took to load it,
-    `n_erasures` how many erasures took away events that it was trained on.
-    """
-
-    name: str
-    version: str
-    created_at: datetime
-    snapshot_id: str
-    metrics: dict[str, Any]
-    channels: list[str]
-    n_bytes: int
-    load_seconds: float | None
-    n_erasures: int = 0
 
 
 class Registry:
@@ -104,7 +55,7 @@ class Registry:
         Raises NoChampionModel before the first promotion, BundleCorrupt where it is damaged.
         """
         try:
-            data = self._store.get(layout.channel_key(_word(channel)))
+            data = self._store.get(layout.channel_key(word(channel)))
         except ObjectNotFound:
             raise NoChampionModel(
                 f"no model serves yet, run `shallop refresh` first; channel: `{channel}`"
@@ -133,7 +84,7 @@ class Registry:
 
         Raises UnknownModel and BundleCorrupt.
         """
-        folder = cache / _word(name) / _word(version)
+        folder = cache / word(name) / word(version)
         if folder.is_dir():
             try:
                 verify_files(folder)
@@ -293,7 +244,7 @@ class Registry:
 
     def _file(self, name: str, version: str, file: str) -> bytes:
         try:
-            return self._store.get(layout.bundle_key(_word(name), _word(version), file))
+            return self._store.get(layout.bundle_key(word(name), word(version), file))
         except ObjectNotFound as error:
             raise UnknownModel(
                 f"no whole model bundle `{name} {version}`, see `shallop registry list`; {error}"
@@ -312,13 +263,3 @@ class Registry:
         data = msgspec.json.format(msgspec.json.encode(pointer))
         self._store.put(layout.channel_key(pointer.channel), data)
         return pointer
-
-
-def _word(value: str) -> str:
-    """A name, version or channel that is safe in a path. Raises UnknownModel."""
-    if not _WORD.fullmatch(value):
-        raise UnknownModel(
-            f"a model's name, version or channel has up to 128 letters, digits, `.`, `_` and `-`: "
-            f"`{value[:150]}`"
-        )
-    return value

@@ -18,15 +18,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Ints, Singles
 from models.comparison import MEASURES, Difference, difference
 from models.dataset import Sessions
 from models.evaluation import mrr_at_k, pairs, ranks_in, recall_at_k
 from models.fusion import Fusion
 from models.item_statistics import ItemStatistics
 from models.prefixes import prefixes
-from models.ragged import Ints
 from models.reranker import SHORTLIST, Order
-from models.shortlist import FEATURES, N_STEPS, PART, Shortlist, Singles
+from models.shortlist import FEATURES, N_STEPS, PART, Shortlist
 from models.trees import Trees, from_lightgbm
 
 MIN_PREDICTIONS = 300
@@ -103,7 +103,7 @@ def learn_order(
 
     At most `max_predictions` are learned from, the latest. The same input gives the same trees.
     """
-    sessions = _latest(sessions, max_predictions)
+    sessions = sessions.latest_predictions(max_predictions)
     n_predictions = sessions.n_predictions
     if n_predictions < MIN_PREDICTIONS:
         return Reranking(
@@ -137,12 +137,6 @@ def learn_order(
     )  # fmt: skip
 
 
-def _latest(sessions: Sessions, max_predictions: int) -> Sessions:
-    """The latest sessions that have no more predictions than that together."""
-    from_end = np.cumsum(np.maximum(sessions.lengths[::-1] - 1, 0))
-    return sessions.latest(int(np.searchsorted(from_end, max_predictions, side="right")))
-
-
 @torch.inference_mode()
 def _examples(
     fusion: Fusion, sessions: Sessions, statistics: ItemStatistics, names: Sequence[str]
@@ -163,9 +157,7 @@ def _examples(
         places.append(np.where(is_next.any(1), is_next.argmax(1), -1))
     weight = None
     if sessions.weight is not None:
-        is_first = np.zeros(sessions.n_steps, dtype=np.bool_)
-        is_first[sessions.offsets[:-1][sessions.lengths > 0]] = True
-        weight = sessions.weight[~is_first]
+        weight = sessions.weight[sessions.target_rows()]
     return _Examples(
         np.concatenate(features), np.concatenate(scores), np.concatenate(places), torch.cat(ranks),
         weight,

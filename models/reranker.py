@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Singles
 from models.dataset import Sessions
 from models.fusion import Fusion
 from models.item_statistics import ItemStatistics
 from models.prefixes import prefixes
-from models.shortlist import N_STEPS, Shortlist, Singles
+from models.shortlist import N_STEPS, Shortlist
 from models.standardised import Standardised
 from models.trees import Trees
 

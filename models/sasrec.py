@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.arrays import Ints
 from models.dataset import NotEnoughData, Sessions
 from models.devices import math_threads, resolve_device
 from models.negatives import NegativeSampler
 from models.prefixes import NO_ITEM, prefixes
-from models.ragged import Ints
 
 _STATES_AT_ONCE = 1024
 _LENGTH_POOL = 50  # batches whose sessions are sorted by length together, to pad less

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.bundle import BundleContent, Golden, read_bundle
 from models.dataset import Sessions
 from models.evaluation import Ranker
@@ -25,7 +26,6 @@ from models.gru4rec import GRU4Rec
 from models.item_tables import Item
 from models.manifest import BundleCorrupt
 from models.prefixes import prefixes
-from models.ragged import Ints
 from models.ranking import POPULARITY, Query, Ranked, Ranking
 from models.reranker import Reranked
 from models.shortlist import N_STEPS

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.dataset import Sessions
 from models.prefixes import prefixes
-from models.ragged import Ints, Ragged
-from models.sparse import Floats, SparseRanker, SparseScores
+from models.ragged import Ragged
+from models.sparse import SparseRanker, SparseScores
 
 _ENTRIES_AT_ONCE = 2_000_000  # bounds memory: about 200 MB
 _SCORES_AT_ONCE = 200_000  # up to here adding up over the catalogue is faster than sorting votes

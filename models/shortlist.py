@@ -15,11 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Ints, Singles
 from models.item_statistics import UNKNOWN_CATEGORY, UNKNOWN_PRICE, ItemStatistics
-from models.ragged import Ints
 from models.standardised import Standardised
-
-Singles = npt.NDArray[np.float32]
 
 N_STEPS = 20  # of a session that are looked at
 PART = "part:"  # and the name of a part: what it adds to the fused score

@@ -8,13 +8,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.ragged import Ints
-
-Floats = npt.NDArray[np.float64]
+from models.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Ints, Singles
 from models.evaluation import Ranker
-from models.ragged import Ints
-from models.sparse import Floats, SparseRanker, SparseScores
-
-Singles = npt.NDArray[np.float32]
+from models.sparse import SparseRanker, SparseScores
 
 _ROUNDING = 1e-6  # of a mean in single precision, relative
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from models.arrays import Ints
 
 
 @dataclass(frozen=True, eq=False)

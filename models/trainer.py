@@ -151,14 +151,14 @@ class Trainer:
         """Run a block; the sum of its losses over predictions."""
         survivors = torch.from_numpy(block.survivors).to(self.step.device)
         hidden = [state.index_select(0, survivors) for state in self._hidden]
-        self._dropout.begin(self.epoch, self.block)
         if self._is_static and block.n_lanes == self._blocks[0].n_lanes:
+            self._dropout.begin(self.epoch, self.block)
             return self._static_steps(block, hidden)
+        lanes = self.replicas.lanes(block.n_lanes)
+        self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
         keep = torch.from_numpy(~block.starts).to(self.step.device, self.step.dtype)
         plans = self.plans(self.epoch, self.block, self.step.device)
         if self.replicas.n > 1:
-            lanes = self.replicas.lanes(block.n_lanes)
-            self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
             hidden, keep = [state[lanes] for state in hidden], keep[:, lanes]
             plans = [plan.of(lanes) for plan in plans]
         has_start: list[bool] = np.any(block.starts, axis=1).tolist()

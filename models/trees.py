@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Singles = npt.NDArray[np.float32]
+from models.arrays import Singles
 
 MAX_LEAVES = 8
 _SLOTS = MAX_LEAVES - 1  # nodes

@@ -21,12 +21,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from models.config import GRU4RecConfig
-from models.dataset import NotEnoughData, Sessions, Steps
+from models.dataset import NotEnoughData, Steps
 from models.evaluation import mrr_at_k, rank_targets
 from models.intervals import figure_per_prediction, interval
 from models.split import Split, temporal_split
@@ -122,7 +121,7 @@ def tune(
     Raises TuningError, and NotEnoughData before any trial is complete.
     """
     budget = budget or Budget()
-    validation = _latest(split.holdout, _MAX_PREDICTIONS)
+    validation = split.holdout.latest_predictions(_MAX_PREDICTIONS)
     deadline = time.monotonic() + budget.seconds
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _opened(database, split, (loss, n_epochs, max_units), seed) as study:
@@ -243,13 +242,6 @@ def _parameters(config: GRU4RecConfig) -> dict[str, object]:
 
 def _is(trial: optuna.trial.FrozenTrial, parameters: dict[str, object]) -> bool:
     return all(trial.params.get(name) == value for name, value in parameters.items())
-
-
-def _latest(sessions: Sessions, n_predictions: int) -> Sessions:
-    """The latest sessions that have about `n_predictions`."""
-    later = np.cumsum(np.maximum(sessions.lengths - 1, 0)[::-1])[::-1]
-    first = int(np.argmax(later <= max(n_predictions, int(later[-1]))))
-    return sessions.latest(len(sessions) - first)
 
 
 @contextmanager

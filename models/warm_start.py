@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Ints
 from models.config import GRU4RecConfig
-from models.dataset import Ints
 from models.gru4rec import GRU4Rec, weight_shapes
 
 _BY_ITEM = ("input.weight", "output.weight", "output.bias")

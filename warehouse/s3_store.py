@@ -63,7 +63,7 @@ class S3Store:
         if status == 404:  # the bucket: nobody has written before
             self.prepare()
             status = self._put_where(_ABSENT, key, data)
-        if status == 412:
+        if status == 412 and not self.stat(key).size:
             status = self._put_where(_EMPTY, key, data)
         if status not in (200, 412):
             raise StoreUnavailable(

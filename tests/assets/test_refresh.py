@@ -93,6 +93,7 @@ def test_too_few_events_to_judge_a_model_is_no_failure(story: Story) -> None:
 def test_a_good_model_is_promoted(story: Story) -> None:
     result = story.good
     assert result.outcome == "promoted"
+    assert result.serves == next(iter(result.metrics))  # the first of those that are compared
     assert result.counts["raw_events"] == result.counts["staged_events"] == 1250
     assert result.counts["sessions"] == 250
     assert result.counts["training_steps"] == 1250

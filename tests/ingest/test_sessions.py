@@ -1,17 +1,21 @@
 """Live sessions: what was looked at, in order, at once and in every process."""
 
+import logging
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from ingest import sessions
 from ingest.columns import MIN_TOGETHER
 from ingest.events import Decoded
+from ingest.flusher import Flusher
 from ingest.outbox import Outbox
 from warehouse.settings import IngestSettings, Settings
+from warehouse.store import open_store
 
 Make = Callable[..., dict[str, Any]]
 Decode = Callable[..., Decoded]
@@ -248,10 +252,35 @@ def test_folding_what_waits_ends_while_events_come(
 
     monkeypatch.setattr(sessions, "fold", fold_while_one_comes)
     outbox.append_now(decoded([sent() for _ in range(3)]))
-    sessions.fold_waiting(outbox.file, outbox.settings)
+    outbox.fold_waiting()
     assert (n_folds, sessions.n_unfolded(outbox.file)) == (1, 1)
-    sessions.fold_waiting(outbox.file, outbox.settings)
+    outbox.fold_waiting()
     assert (n_folds, sessions.n_unfolded(outbox.file)) == (2, 1)
+
+
+def test_events_that_no_session_can_take_hold_up_nothing(
+    settings: Settings, decoded: Decode, sent: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    n_left_out: list[int] = []
+    outbox = Outbox(settings.outbox_path, settings.ingest, count_left_out=n_left_out.append)
+    with outbox.file.transaction() as connection:
+        connection.execute(
+            "create trigger refuse before insert on session when new.key = 's:wrong' "
+            "begin select raise(abort, 'refused by the test'); end"
+        )
+    for session_id, item_id in [("right", "a"), ("wrong", "b"), ("right", "c")]:
+        event = sent(session_id=session_id, items=[{"item_id": item_id}])
+        outbox.append_now(decoded([event, event | {"event_id": str(uuid4())}]))
+    store = open_store(settings)
+    with caplog.at_level(logging.WARNING):
+        assert Flusher(outbox, store, settings.ingest).flush_once() == 6
+    assert n_left_out == [2]
+    assert "sessions=left_out n_events=2" in caplog.text
+    assert "refused by the test" in caplog.text
+    assert outbox.depth() == sessions.n_unfolded(outbox.file) == 0
+    assert outbox.session_steps("right") == ["a", "c"]
+    assert outbox.session_steps("wrong") == []
+    outbox.close()
 
 
 def test_enough_events_are_folded_without_a_flusher(

@@ -39,8 +39,8 @@ ALL_CHECKS = [
     "finite_scores", "golden_sessions",
     "serves_what_was_measured_recall_at_20", "serves_what_was_measured_mrr_at_20",
     "stable_first_dropped", "stable_early_swapped", "similar_sessions", "lists_differ",
-    "covers_catalogue", "not_just_popular", "near_the_session", "category_coherence",
-    "unknown_items", "items_exist",
+    "covers_catalogue", "not_just_popular", "near_the_session", "cold_items",
+    "category_coherence", "complements_and_substitutes", "unknown_items", "items_exist",
 ]  # fmt: skip
 
 

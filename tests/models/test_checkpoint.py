@@ -1,10 +1,7 @@
 """Trainings that are killed and go on, and checkpoints that are of something else."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from models.dataset import Sessions
 from models.gru4rec import GRU4RecConfig
 from models.trainer import Trainer
 from models.training import Trained, train
+from tests.models.killed import started
 
 CPU = torch.device("cpu")
 SCRIPT = Path(__file__).with_name("train_with_checkpoint.py")
@@ -88,20 +86,11 @@ def test_resumed_after_any_block_the_model_is_the_same_bit_for_bit(
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_model(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": f"{SCRIPT.parent}:{SCRIPT.parents[2]}"}
     chance, path = random.Random(), tmp_path / "killed.safetensors"
-
-    def start(checkpoint: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
-        with log.open("wb") as stream:
-            return subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(checkpoint), str(out)],
-                stderr=stream, env=environment,
-            )  # fmt: skip
-
-    assert start(tmp_path / "c", tmp_path / "whole", tmp_path / "whole.log").wait() == 0
+    assert started(SCRIPT, tmp_path / "c", tmp_path / "whole", tmp_path / "whole.log").wait() == 0
     last_written = 0
     for attempt in range(3):
-        process = start(path, tmp_path / "never", tmp_path / f"{attempt}.log")
+        process = started(SCRIPT, path, tmp_path / "never", tmp_path / f"{attempt}.log")
         while process.poll() is None:
             if path.exists() and path.stat().st_mtime_ns > last_written:
                 time.sleep(chance.uniform(0, 0.02))
@@ -109,7 +98,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_model(tmp_path: Path) ->
                 process.wait()
         assert process.returncode in (-signal.SIGKILL, 0)
         last_written = path.stat().st_mtime_ns
-    assert start(path, tmp_path / "resumed", tmp_path / "last.log").wait() == 0
+    assert started(SCRIPT, path, tmp_path / "resumed", tmp_path / "last.log").wait() == 0
     assert "training goes on from checkpoint" in (tmp_path / "last.log").read_text()
     assert_same(load_file(tmp_path / "resumed"), load_file(tmp_path / "whole"))
 

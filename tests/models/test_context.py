@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.context import Context, context_of, first_seen, target_rows
+from models.context import Context, context_of, first_seen
 from models.dataset import Sessions, Steps
 from warehouse.contracts import MART_SCHEMAS
 
@@ -86,8 +86,22 @@ def test_categories_and_prices_where_there_are_some(table: pa.Table):
     order = [catalogue.item_ids.index(item) for item in ("b", "c", "a")]
     categories = ["Cups", None, "Pens"]
     assert labels(found, "category") == [categories[one] or "no category" for one in order]
+    beside = labels(found, "category beside the current item's")
+    pairs = zip(("a", "a", "c"), ("b", "c", "a"), strict=True)
+    known = dict(zip(catalogue.item_ids, categories, strict=True))
+    assert [one == "not known" for one in beside] == [
+        None in (known[current], known[item]) for current, item in pairs
+    ]
     assert "no price" in found.columns["price"].labels
     assert set(found.absent) == {"device"}
+
+
+def test_the_next_items_category_is_held_against_the_current_ones(table: pa.Table):
+    # Pairs are (a, b), then (a, c) and (c, a).
+    ids = Steps.from_mart(table).catalogue().item_ids
+    of_item = {"a": "Cups", "b": "Cups", "c": "Pens"}
+    found = context(table, categories=[of_item[one] for one in ids])
+    assert labels(found, "category beside the current item's") == ["the same", "another", "another"]
 
 
 def test_devices_are_those_of_the_targets_sessions(table: pa.Table):
@@ -122,11 +136,6 @@ def test_many_categories_leave_the_rarer_ones_together():
     assert met.count("other categories") == sum(range(1, 6))
     assert "c15" in met
     assert len(set(met)) == 11
-
-
-def test_target_rows_are_all_but_first_steps():
-    sessions = Sessions.from_lists([[1, 2], [], [3], [4, 5, 6]], 7)
-    assert target_rows(sessions).tolist() == [1, 4, 5]
 
 
 def _steps_of(sessions: Sessions) -> Steps:

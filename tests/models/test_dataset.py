@@ -26,6 +26,21 @@ def mart(*rows: tuple[str, int, str]) -> pa.Table:
     )  # fmt: skip
 
 
+def test_target_rows_are_all_but_first_steps():
+    sessions = Sessions.from_lists([[1, 2], [], [3], [4, 5, 6]], 7)
+    assert sessions.target_rows().tolist() == [1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("n_predictions", "n_sessions"), [(0, 1), (1, 1), (2, 2), (3, 3), (5, 4), (6, 5), (99, 5)]
+)
+def test_latest_predictions_are_of_whole_sessions_at_least_one(n_predictions, n_sessions):
+    sessions = Sessions.from_lists([[1, 2], [0, 1, 2], [3, 4], [4, 5], [5, 6]], 7)
+    found = sessions.latest_predictions(n_predictions)
+    assert len(found) == n_sessions
+    assert found.item_idx.tolist() == sessions.latest(n_sessions).item_idx.tolist()
+
+
 def written(sessions: Sessions, catalogue) -> list[str]:
     return [
         "".join(catalogue.item_ids[i] for i in sessions.item_idx[begin:end])

@@ -1,9 +1,6 @@
 """Several processes train one network, as one process trains it."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ from models.gru4rec import GRU4RecConfig
 from models.parallel import ProcessesFailed, train_in_processes
 from models.replicas import Replicas
 from models.training import TrainingDiverged, train
+from tests.models.killed import started
 
 SCRIPT = Path(__file__).with_name("train_by_processes.py")
 
@@ -54,18 +52,9 @@ def test_processes_learn_what_one_learns(
 
 @pytest.mark.slow
 def test_they_end_with_who_asked_and_go_on_to_the_same_model(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": f"{SCRIPT.parent}:{SCRIPT.parents[2]}"}
     path = tmp_path / "killed.safetensors"
-
-    def start(checkpoint: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
-        with log.open("wb") as stream:
-            return subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(checkpoint), str(out)],
-                stderr=stream, env=environment,
-            )  # fmt: skip
-
-    assert start(tmp_path / "c", tmp_path / "whole", tmp_path / "whole.log").wait() == 0
-    process = start(path, tmp_path / "never", tmp_path / "killed.log")
+    assert started(SCRIPT, tmp_path / "c", tmp_path / "whole", tmp_path / "whole.log").wait() == 0
+    process = started(SCRIPT, path, tmp_path / "never", tmp_path / "killed.log")
     while not path.exists():
         assert process.poll() is None, (tmp_path / "killed.log").read_text()
         time.sleep(0.01)
@@ -77,7 +66,7 @@ def test_they_end_with_who_asked_and_go_on_to_the_same_model(tmp_path: Path) -> 
     while any(Path(f"/proc/{pid}").exists() for pid in replicas):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert start(path, tmp_path / "resumed", tmp_path / "last.log").wait() == 0
+    assert started(SCRIPT, path, tmp_path / "resumed", tmp_path / "last.log").wait() == 0
     assert "training goes on from checkpoint" in (tmp_path / "last.log").read_text()
     resumed, whole = load_file(tmp_path / "resumed"), load_file(tmp_path / "whole")
     assert resumed.keys() == whole.keys()
