@@ -143,9 +143,15 @@ class Outbox:
 
     def _fold(self) -> None:
         """Keep what is left to fold, and so what a reader has to read, within bounds."""
+        if self._appender.n_unfolded < sessions.FOLD_EVENTS:
+            return
         try:
-            while self._appender.n_unfolded >= sessions.FOLD_EVENTS:
-                self.fold()
-                self._appender.n_unfolded = sessions.n_unfolded(self.file)
+            with self.file.alone("fold") as is_alone:  # else each worker would do the same work
+                while is_alone and self._still_unfolded() >= sessions.FOLD_EVENTS:
+                    self.fold()
         except Exception:  # the events are durable: the next group tries again
             logger.exception("sessions=not_folded n_events=%d", self._appender.n_unfolded)
+
+    def _still_unfolded(self) -> int:
+        self._appender.n_unfolded = sessions.n_unfolded(self.file)
+        return self._appender.n_unfolded
