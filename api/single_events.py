@@ -16,7 +16,6 @@ from starlette.types import Scope
 from api.access import scope_of
 from api.collector import Collector, reply_to
 from api.cors import allowing
-from api.errors import Refused
 from api.front import Front, Reply, headers_of, request_id_of
 from ingest.appending import OutboxFull
 from ingest.events import Decoded
@@ -59,20 +58,23 @@ class SingleEvents:
         headers = dict(scope["headers"])
         if len(headers) < len(scope["headers"]):  # one came twice: whoever reads it chooses
             return False
-        decoded = self._collector.plain(scope, headers, body)
+        try:
+            decoded = self._collector.plain(scope, headers, body)
+        except Exception:  # a defect, which the long way meets too: it has an answer for it
+            return False
         if decoded is None:
             return False
         asked = _Asked(request_id_of(scope), headers.get(b"origin"), decoded, send, started)
         try:
             self._front.access.admit_now(self._needed, scope, headers)
             self._collector.outbox.begin_append(decoded, partial(self._end, asked))
-        except (Refused, OutboxBroken) as error:
+        except Exception as error:
             # Not at once: a client may have sent any number of requests together.
             asyncio.get_running_loop().call_soon(self._end, asked, error)
         return True
 
     def _end(self, asked: _Asked, error: Exception | None) -> None:
-        """Reply; `error` is why the event is not durable."""
+        """Reply; `error` is why the event was not kept."""
         log.request_id.set(asked.id.decode())
         reply = self._reply(asked.decoded, error)
         headers = headers_of(reply, asked.id)
@@ -82,9 +84,12 @@ class SingleEvents:
         self._front.observe(PATH, METHOD, reply.status, asked.started)
 
     def _reply(self, decoded: Decoded, error: Exception | None) -> Reply:
-        if error is None:
+        try:
+            if isinstance(error, OutboxFull | OutboxBroken):
+                raise self._collector.unavailable(error)
+            if error is not None:
+                raise error
             self._collector.count(decoded)
             return reply_to(decoded)
-        if isinstance(error, OutboxFull | OutboxBroken):
-            error = self._collector.unavailable(error)
-        return self._front.instead(self._collector, METHOD, PATH, error)
+        except Exception as found:
+            return self._front.instead(self._collector, METHOD, PATH, found)
