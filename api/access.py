@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import lru_cache
 from time import monotonic
 
 import msgspec
@@ -19,18 +18,10 @@ from api import rates
 from api.body import read_body, replayed
 from api.errors import Refused, refused, shown
 from api.key_file import KeyHolder, KeyState
-from api.keys import (
-    ADMIN,
-    EVENTS_WRITE,
-    ITEMS_READ,
-    RECOMMEND_READ,
-    STATUS_READ,
-    Key,
-    KeyRefused,
-    verified,
-)
+from api.keys import Key, KeyRefused, verified
 from api.metrics import Metrics
 from api.rates import Buckets, Limit
+from api.scopes import scope_of
 from api.sent_key import MAY_CARRY_IN_BODY, SentKey, in_body, in_request, is_ours, without_keys
 from ingest.events import InvalidBody
 from warehouse.origins import Origins
@@ -38,24 +29,8 @@ from warehouse.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Paths that ask for no key: pages and scripts for everybody, and what health checks look at.
-OPEN_PATHS = frozenset(
-    (
-        "/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readyz",
-        "/shallop.js", "/shallop.mjs", "/shallop-carousel.js", "/shallop.d.ts",
-    )
-)  # fmt: skip
-# The second is asked by Segment's library for browsers before it has a key to send.
-OPEN_FOLDERS = ("/static/", "/v1/projects/")
 RETRY_AFTER_SECONDS = 10
 
-_SCOPES = {
-    "/recommend": RECOMMEND_READ,
-    "/items": ITEMS_READ,
-    "/categories": ITEMS_READ,
-    "/status": STATUS_READ,
-    "/metrics": STATUS_READ,
-}
 _OF_THE_BODY = (400, 413, 415)
 _UNAUTHORISED = {"WWW-Authenticate": 'Bearer realm="shallop"'}
 _LISTED = "SHALLOP_SERVING__CORS_ORIGINS"
@@ -72,18 +47,6 @@ class Caller(msgspec.Struct, frozen=True):
 ANYBODY = Caller()
 # Of the request that is being answered.
 caller: ContextVar[Caller] = ContextVar("caller", default=ANYBODY)
-
-
-@lru_cache(maxsize=1024)
-def scope_of(path: str, is_event_path: bool) -> str | None:
-    """The scope that a path asks for, None where it is open; what is unknown is for `admin`."""
-    if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
-        return None
-    if path in _SCOPES:
-        return _SCOPES[path]
-    if path.startswith("/items/"):
-        return ITEMS_READ
-    return EVENTS_WRITE if is_event_path else ADMIN
 
 
 class AccessControl:

@@ -1,7 +1,8 @@
 """The one app: collector, recommendations, status and pages.
 
-`uvicorn --factory api.app:create_app`, with as many workers as wanted. It starts, and acknowledges
-events, with the object store down and before any model exists; /readyz and /status say so.
+`shallop serve`, or `uvicorn --factory api.app:create_app --http api.connection:EventsConnection`,
+with as many workers as wanted. It starts, and acknowledges events, with the object store down and
+before any model exists; /readyz and /status say so.
 """
 
 import gc

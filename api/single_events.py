@@ -13,10 +13,10 @@ from time import perf_counter
 import msgspec
 from starlette.types import Scope
 
-from api.access import scope_of
 from api.collector import Collector, reply_to
 from api.cors import allowing
 from api.front import Front, Reply, headers_of, request_id_of
+from api.scopes import scope_of
 from ingest.appending import OutboxFull
 from ingest.events import Decoded
 from ingest.outbox_file import OutboxBroken
