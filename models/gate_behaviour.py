@@ -22,6 +22,7 @@ MAX_OVERLAP = 0.8  # of the lists of sessions that end with different items
 MAX_POPULAR = 0.9  # share of a list that is just the most popular items
 MIN_DISTINCT_LISTS = 2.0  # distinct items over all lists, in lengths of one list
 MIN_COMPANY = 1.3  # past sessions with the current item, in multiples of random lists
+MIN_COLD_COMPANY = 1.0  # the same, of sessions of one rare item
 MIN_CATEGORY = 0.5  # same category as the current item, in multiples of random lists
 MIN_OF_A_KIND = 0.1  # of the lists, in multiples of the shoppers' share of such steps
 _LIST_LENGTH, _MIN_LISTS = 10, 10
@@ -44,9 +45,8 @@ def behaviour_checks(scorer: SessionScorer, evidence: Evidence) -> Iterator[Chec
     yield _differ(sessions, lists)
     yield _distinct(lists, k, scorer.n_items)
     yield _not_just_popular(scorer, lists, k)
-    yield _company("near_the_session", scorer, evidence, sessions, lists)
-    rare = [[item_id] for item_id in evidence.rarest if scorer.known([item_id])]
-    yield _company("cold_items", scorer, evidence, rare, lists_for(scorer, rare, k))
+    yield _company("near_the_session", MIN_COMPANY, scorer, evidence, sessions, lists)
+    yield _cold(scorer, evidence, k)
     yield _category(scorer, sessions, lists)
     yield _mix(scorer, evidence, sessions, lists)
     yield _unknown_items(scorer, sessions, k)
@@ -127,8 +127,9 @@ def _not_just_popular(scorer: SessionScorer, lists: Lists, k: int) -> Check:
 
 
 def _company(
-    name: str, scorer: SessionScorer, evidence: Evidence, sessions: Lists, lists: Lists
-) -> Check:
+    name: str, least: float, scorer: SessionScorer, evidence: Evidence, sessions: Lists,
+    lists: Lists,
+) -> Check:  # fmt: skip
     """Distance to the query: do past sessions have these items together with the current one?"""
     seen_with: dict[str, Counter[str]] = {session[-1]: Counter() for session in sessions}
     for trained in evidence.train:
@@ -143,12 +144,21 @@ def _company(
     if not by_chance:
         return Check(name, True, "no item was ever seen with another", {"n": len(sessions)})
     return Check(
-        name, of_lists >= MIN_COMPANY * by_chance,
+        name, of_lists >= least * by_chance,
         f"past sessions had the items of {len(lists)} lists {of_lists / by_chance:.2f} times as "
-        f"often together with the current item as random ones, at least {MIN_COMPANY}",
+        f"often together with the current item as random ones, at least {least}",
         {"of_lists": of_lists, "by_chance": by_chance, "n": len(sessions)},
-        of_lists / by_chance, MIN_COMPANY,
+        of_lists / by_chance, least,
     )  # fmt: skip
+
+
+def _cold(scorer: SessionScorer, evidence: Evidence, k: int) -> Check:
+    """Sessions of one rare item: no model knows much of it, none may be lost with it."""
+    rare = [[item_id] for item_id in evidence.rarest if scorer.known([item_id])]
+    if len(rare) < _MIN_LISTS:
+        return Check("cold_items", True, f"too few rare items: {len(rare)}", {"n": len(rare)})
+    lists = lists_for(scorer, rare, k)
+    return _company("cold_items", MIN_COLD_COMPANY, scorer, evidence, rare, lists)
 
 
 def _category(scorer: SessionScorer, sessions: Lists, lists: Lists) -> Check:

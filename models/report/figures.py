@@ -7,7 +7,7 @@ from models.report.html import Html, element
 
 Json = Mapping[str, Any]
 _NAMES = {
-    "reranked": "GRU4Rec and neighbours, re-ranked", "fusion": "GRU4Rec and neighbours",
+    "reranked": "all, re-ranked by trees", "fusion": "GRU4Rec and neighbours",
     "gru4rec": "GRU4Rec", "popularity": "bestsellers",
     "item-knn": "similar items (item-kNN)", "vmis-knn": "similar sessions (VMIS-kNN)",
     "v-sknn": "similar sessions (V-SKNN)",
@@ -38,12 +38,20 @@ def signed(found: Json) -> Html:
     return element("span", f"{value:+.4f}", bounds)
 
 
-def verdict(found: Json) -> Html:
-    """Whether a difference is more than chance."""
-    if found["low"] > 0:
+def verdict(*differences: Json) -> Html:
+    """Whether differences are more than chance, all of them and in one direction."""
+    better = [one["low"] > 0 for one in differences]
+    worse = [one["high"] < 0 for one in differences]
+    if all(better):
         return element("span", "surely better", cls="badge good")
-    if found["high"] < 0:
+    if all(worse):
         return element("span", "surely worse", cls="badge bad")
+    if any(better) and any(worse):
+        return element("span", "better and worse", cls="badge plain")
+    if any(better):
+        return element("span", "better in part", cls="badge good")
+    if any(worse):
+        return element("span", "worse in part", cls="badge bad")
     return element("span", "may be chance", cls="badge plain")
 
 

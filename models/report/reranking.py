@@ -47,7 +47,6 @@ def _gains(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> Html:
         ("when it was learned, by cross-validation", found["differences"]),
         ("on the sessions the model is judged by", metrics["differences"]["fusion"]),
     ):
-        rows.append(
-            [where, signed(one["recall@20"]), signed(one["mrr@20"]), verdict(one["recall@20"])]
-        )
-    return table(["", "recall@20", "mrr@20", "is recall chance?"], rows, cls="figures")
+        both = [one["recall@20"], one["mrr@20"]]
+        rows.append([where, *map(signed, both), verdict(*both)])
+    return table(["", "recall@20", "mrr@20", "is it chance?"], rows, cls="figures")

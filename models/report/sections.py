@@ -58,24 +58,21 @@ def compared(evaluation: Json, metrics: Json) -> Html:
     ]  # fmt: skip
     rows = []
     for other, differences in evaluation["differences"].items():
-        found = differences["recall@20"]
-        rows.append(
-            [f"than {named(other)}", signed(found), signed(differences["mrr@20"]), verdict(found)]
-        )
+        both = [differences["recall@20"], differences["mrr@20"]]
+        rows.append([f"than {named(other)}", *map(signed, both), verdict(*both)])
     champion = metrics.get("champion") or {}
-    for measure in ("recall@20",) if champion.get("differences") else ():
-        found = champion["differences"][measure]
-        other = champion["differences"].get("mrr@20")
+    if found := champion.get("differences"):
+        both = [found["recall@20"], found["mrr@20"]]
         n_predictions = f"{champion['n_predictions']:,}"
         rows.append(
             [f"than the champion {champion['version']}, on {n_predictions} predictions it never "
-             "saw", signed(found), signed(other) if other else "", verdict(found)]
+             "saw", *map(signed, both), verdict(*both)]
         )  # fmt: skip
     return section(
         "compared", "Compared with simpler ways",
         element("p", "Dots are figures, bars the range that chance alone may move them in (95 %). "
                 "The item on the page is not recommended by anybody. A model is surely better "
-                "only where the difference stays on one side of 0.", cls="about"),
+                "only where both differences stay on one side of 0.", cls="about"),
         element("div", *charts, cls="plots"),
         element("h3", "How much better", cls="gap"),
         table(["better", "recall@20", "mrr@20", "is it chance?"], rows, cls="figures"),

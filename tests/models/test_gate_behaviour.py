@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models.candidate import Candidate
-from models.gate_behaviour import Lists, _company, _mix
+from models.gate_behaviour import MIN_COLD_COMPANY, Lists, _cold, _company, _mix
 from models.scorer import SessionScorer
 
 # Even items are boats, odd ones oars; the shop has more sessions than a check needs.
@@ -35,6 +35,12 @@ def test_lists_have_complements_and_substitutes_where_shoppers_go_to_both(
     assert check.name == "complements_and_substitutes"
 
 
+def test_of_few_rare_items_nothing_is_asked(candidate: Candidate):
+    check = _cold(SessionScorer.load(candidate.folder), candidate.evidence, 5)
+    assert check.passed
+    assert check.message == f"too few rare items: {len(candidate.evidence.rarest)}"
+
+
 def test_rare_items_are_those_with_the_fewest_steps(candidate: Candidate):
     support = candidate.evidence.split.train.support()
     rarest = candidate.evidence.rarest
@@ -51,5 +57,5 @@ def test_lists_of_rare_items_are_near_them(candidate: Candidate, shift: int | No
     rare = [[one] for one in evidence.rarest]
     places = [int(one.removeprefix("item-")) for [one] in rare]
     lists = [[f"item-{(place + (shift or n_items // 2)) % n_items}"] for place in places]
-    check = _company("cold_items", scorer, evidence, rare, lists)
+    check = _company("cold_items", MIN_COLD_COMPANY, scorer, evidence, rare, lists)
     assert (check.name, check.passed) == ("cold_items", passes)

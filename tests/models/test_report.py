@@ -9,6 +9,7 @@ import pytest
 from models.bundle import Check, verify_files, write_checks
 from models.candidate import Candidate, build_candidate
 from models.manifest import BundleCorrupt, decode_manifest
+from models.report.figures import verdict
 from models.report.html import Html, element, join, table
 from models.report.page import MAX_BYTES, render, write_report
 from models.report.svg import Line, Row, interval_chart, line_chart, ticks
@@ -163,6 +164,20 @@ def test_a_comparison_with_the_champion_is_shown_where_there_is_one(bundle: Path
     assert "surely worse" in text
 
 
+@pytest.mark.parametrize(
+    ("recall", "mrr", "said"),
+    [
+        ((0.1, 0.2), (0.1, 0.2), "surely better"), ((0.1, 0.2), (-0.1, 0.2), "better in part"),
+        ((-0.2, 0.1), (-0.1, 0.2), "may be chance"), ((-0.2, 0.1), (-0.2, -0.1), "worse in part"),
+        ((-0.2, -0.1), (-0.2, -0.1), "surely worse"),
+        ((0.1, 0.2), (-0.2, -0.1), "better and worse"),
+    ],
+)  # fmt: skip
+def test_a_verdict_is_of_both_measures(recall: tuple, mrr: tuple, said: str):
+    both = [{"low": low, "high": high} for low, high in (recall, mrr)]
+    assert f">{said}<" in str(verdict(*both))
+
+
 def test_what_re_ranks_is_shown_with_its_gain_or_why_nothing_does(
     reranked: Candidate, candidate: Candidate, bundle: Path
 ):
@@ -172,7 +187,7 @@ def test_what_re_ranks_is_shown_with_its_gain_or_why_nothing_does(
     for where in (found["differences"], reranked.details["differences"]["fusion"]):
         assert f"{where['recall@20']['difference']:+.4f}" in page.text
     assert next(iter(found["importance"])) in page.text
-    assert "GRU4Rec and neighbours, re-ranked" in page.text
+    assert "all, re-ranked by trees" in page.text
     page = Page((candidate.folder / "report.html").read_text())
     assert f"Nothing re-ranks in this model: {candidate.details['reranking']['reason']}." in (
         page.text
