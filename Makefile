@@ -12,7 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 TORCH_INDEX ?= $(shell $(PYTHON) torch_index.py)
 TORCH_FLAGS = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help setup demo test lint format e2e up down constraints clean
+.PHONY: help setup demo test kernels lint format e2e up down constraints clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ $(VENV)/dev: $(VENV)/app
 	@$(PIP) --editable '.[dev,s3]'
 	@touch $@
 
+$(VENV)/kernels: $(VENV)/dev
+	@$(PIP) --editable '.[kernels]'
+	@touch $@
+
 setup: $(VENV)/dev  ## make the environment with everything that development needs
 
 demo: $(VENV)/app $(if $(filter s3,$(STORE)),$(VENV)/s3)  ## a shop with recommendations, until Ctrl-C [DATA=events.parquet] [STORE=s3] [DEMO_EXIT=1]
@@ -41,6 +45,8 @@ demo: $(VENV)/app $(if $(filter s3,$(STORE)),$(VENV)/s3)  ## a shop with recomme
 
 test: setup  ## the tests, without those that need Docker
 	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+
+kernels: $(VENV)/kernels  ## Triton (200 MB), with which `make test` tries the GPU kernels on a CPU
 
 lint: setup  ## format, lint, types, import directions, SQL
 	$(BIN)/ruff format --check .
@@ -66,7 +72,7 @@ down:  ## stop the containers, keep their data
 .env:
 	cp .env.example .env
 
-constraints: $(VENV)/dev  ## write constraints.txt anew from what is installed
+constraints: $(VENV)/kernels  ## write constraints.txt anew from what is installed
 	@{ echo '# Versions that are proven together on CPython 3.11 (regenerate with `make constraints`)'; \
 	  $(BIN)/pip list --format=freeze --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.txt
 

@@ -52,7 +52,8 @@ def training(
         typer.Option(help="Folder of <set>/train.parquet and reference.json: whole epochs of it."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, or cuda for batches and sizes of a GPU.")
+        str,
+        typer.Option(help="cpu, or cuda: batches and sizes of a GPU, without and with kernels."),
     ] = "cpu",
     steps: Annotated[
         int, typer.Option(min=64, help="Steps of each row that is not a split.")
@@ -67,20 +68,26 @@ def training(
     Times are of the thread's CPU, not of the clock, so that other load disturbs them little.
     """
     from models.devices import NoSuchDevice, resolve_device
+    from models.kernels import check_kernels
 
     try:
-        resolve_device(device)
+        target = resolve_device(device)
+        if is_gpu := target.type == "cuda":
+            check_kernels(target)
     except NoSuchDevice as error:
         fail(str(error), status=2)
-    runs = _split_runs(splits) if splits else _gpu_runs() if device == "cuda" else _published_runs()
+    runs = _split_runs(splits) if splits else _gpu_runs() if is_gpu else _published_runs()
+    options = {"device": device, "threads": threads, "is_fused": compiled}
+    if splits is None:
+        options["steps"] = steps
     rows: list[_Row] = []
     for name, task, official in runs:
-        with errors.status(name):
-            options = {"device": device, "threads": threads, "is_fused": compiled}
-            if splits is None:
-                options["steps"] = steps
-            rows.append(_Row(name, in_a_process(task, options), *official))
-    _show(rows, device)
+        for with_kernels in (False, True) if is_gpu else (False,):
+            label = f"{name}, kernels" if with_kernels else name
+            with errors.status(label):
+                timed = in_a_process(task, {**options, "with_kernels": with_kernels})
+            rows.append(_Row(label, timed, *official))
+    _show(rows, target.type)
 
 
 def time_split(file: Path, config: "GRU4RecConfig", options: dict[str, Any]) -> "Timed":

@@ -174,9 +174,18 @@ def _champion(settings: Settings) -> Finding:
 def _device(settings: Settings) -> Finding:
     import torch
 
+    from models.devices import NoSuchDevice, resolve_device
+    from models.kernels import check_kernels
+
+    training = settings.training
+    if training.gpu_kernels:
+        try:
+            check_kernels(resolve_device(training.device), training.processes)
+        except NoSuchDevice as error:
+            return Finding("device", "wrong", str(error), "trainings fail until that is changed")
     if torch.cuda.is_available():
         return Finding("device", "ok", torch.cuda.get_device_name())
-    if settings.training.device == "cuda":
+    if training.device == "cuda":
         return Finding(
             "device", "wrong", "SHALLOP_TRAINING__DEVICE is cuda, torch sees no GPU",
             "set it to auto, or install a CUDA build of torch and its driver",

@@ -175,6 +175,7 @@ def evaluate(
                 seed=training.seed if seed is None else seed,
                 threads=training.threads,
                 processes=training.processes,
+                with_kernels=training.gpu_kernels,
                 checkpoint=Checkpoint(checkpoint, training.checkpoint_seconds or 60.0)
                 if checkpoint
                 else None,

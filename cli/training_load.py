@@ -78,31 +78,39 @@ class _Phases:
 
 def run_steps(
     sessions: Sessions, config: GRU4RecConfig, *, device: str = "cpu", steps: int | None = None,
-    threads: int = 1, seed: int = 42, is_fused: bool = True,
+    threads: int = 1, seed: int = 42, is_fused: bool = True, with_kernels: bool = False,
+    is_static: bool | None = None,
 ) -> Timed:  # fmt: skip
-    """Train `steps` steps of the first epoch after a first block, or, without, the whole epoch."""
-    target, before_mb = resolve_device(device), _peak_mb()
+    """Train `steps` steps of the first epoch after a first block, or, without, the whole epoch.
+
+    `is_fused`, `with_kernels` and `is_static` as `Trainer` has them.
+    """
+    target = resolve_device(device)
+    before_mb = _peak_mb(target)
     with math_threads(threads), torch.no_grad():
         now = clock(target)
         started = now()
-        trainer = Trainer(sessions, config, target, seed, is_fused=is_fused)
+        trainer = Trainer(
+            sessions, config, target, seed, is_fused=is_fused, with_kernels=with_kernels,
+            is_static=is_static,
+        )  # fmt: skip
         schedule_seconds = now() - started
-        columns: list[int] = []
         phases = _Phases(now)
         if target.type == "cpu":
             _watch(trainer, phases)
-        _count_columns(trainer, columns)
+        planned = _planned_columns(trainer)
         trainer.run_block()
         phases.seconds.clear()
         within = trainer.step.fused_step.timed() if trainer.step.fused_step else dict
-        columns.clear()
+        columns: list[int] = []
         shape = config.batch_size, config.layers[-1], min(config.n_sample, sessions.n_items)
         ceilings = [measure(target, *shape)]
         n_before, seconds = trainer.n_seen, 0.0
         while steps is None or len(columns) < steps:
-            started = now()
+            started, place = now(), (trainer.epoch, trainer.block)
             is_epoch_end = trainer.run_block()
             seconds += now() - started
+            columns += planned.pop(place, [])
             if is_epoch_end:
                 break
             if len(columns) % (8 * BLOCK_STEPS) == 0:
@@ -120,7 +128,7 @@ def run_steps(
     work = work_of(config, float(np.mean(columns)), sessions.n_items)
     return Timed(
         len(columns), trainer.n_seen - n_before, seconds, by_phase, float(np.mean(columns)),
-        middle, middle.floor_ms(work), _peak_mb(), before_mb,
+        middle, middle.floor_ms(work), _peak_mb(target), before_mb,
     )  # fmt: skip
 
 
@@ -143,16 +151,21 @@ def work_of(config: GRU4RecConfig, n_columns: float, n_items: int) -> Work:
     )
 
 
-def _count_columns(trainer: Trainer, columns: list[int]) -> None:
-    """Note how many distinct items each step scores."""
+def _planned_columns(trainer: Trainer) -> dict[tuple[int, int], list[int]]:
+    """Notes from now on how many distinct items each step of a block scores.
+
+    By epoch and block: plans may be made long before their turn.
+    """
     plans = trainer.plans
+    columns: dict[tuple[int, int], list[int]] = {}
 
     def counted(epoch: int, number: int, device: torch.device) -> list[StepPlan]:
         made = plans(epoch, number, device)
-        columns.extend(plan.n_scored for plan in made)
+        columns[epoch, number] = [plan.n_scored for plan in made]
         return made
 
     trainer.plans = counted  # type: ignore[method-assign]
+    return columns
 
 
 def _watch(trainer: Trainer, phases: _Phases) -> None:
@@ -167,10 +180,13 @@ def _watch(trainer: Trainer, phases: _Phases) -> None:
     for owner, name, phase in parts:
         setattr(owner, name, phases.timed(phase, getattr(owner, name)))
     trainer.step = phases.timed("forward", step)  # type: ignore[assignment]
-    for name in ("device", "dtype", "optimizer", "fused", "fused_step"):
+    for name in ("model", "config", "device", "dtype", "optimizer", "fused", "fused_step"):
         setattr(trainer.step, name, getattr(step, name))
 
 
-def _peak_mb() -> float:
+def _peak_mb(device: torch.device) -> float:
+    """The most that this process held so far, in memory of `device`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

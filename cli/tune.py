@@ -58,7 +58,7 @@ def tune(
             split, database, budget=Budget(trials, minutes * 60), loss=loss, n_epochs=epochs,
             max_units=max_units, device=device or training.device,
             seed=training.seed if seed is None else seed, threads=training.threads,
-            progress=_show,
+            with_kernels=training.gpu_kernels, progress=_show,
         )  # fmt: skip
     except (FileNotFoundError, NoSuchDevice, NotEnoughData, SchemaMismatch, TuningError) as error:
         fail(str(error))

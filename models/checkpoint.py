@@ -28,8 +28,9 @@ _HEADER = "training"
 # What a change of may change a training from one checkpoint on.
 _CODE = (
     "blocks", "cells", "config", "dataset", "dropout", "fused", "fused_plan", "fused_step",
-    "graphed", "gru4rec", "layers", "losses", "negatives", "optimizer", "plan", "replicas",
-    "schedule", "step", "touched", "trainer", "warm_start",
+    "graphed", "gru4rec", "kernel_losses", "kernel_rows", "kernels", "layers", "losses",
+    "negatives", "optimizer", "plan", "replicas", "schedule", "step", "touched", "trainer",
+    "warm_start",
 )  # fmt: skip
 
 
@@ -110,9 +111,15 @@ def _identity(trainer: Trainer, sessions: Sessions, seed: int) -> dict[str, str]
         "device": trainer.step.device.type,
         "threads": str(torch.get_num_threads()),
         "processes": str(trainer.replicas.n),
-        "passes": "compiled" if trainer.step.fused else "pytorch",
+        "passes": _passes(trainer),
         "code": _code_version(),
     }
+
+
+def _passes(trainer: Trainer) -> str:
+    if trainer.step.kernels:
+        return "kernels"
+    return "compiled" if trainer.step.fused else "pytorch"
 
 
 @lru_cache(maxsize=1)

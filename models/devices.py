@@ -10,6 +10,10 @@ class NoSuchDevice(ValueError):
     """The device asked for is unknown or not in this machine."""
 
 
+class DeviceTooSmall(NoSuchDevice):
+    """What was to be computed does not fit into the device's memory."""
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA where there is a GPU, else the CPU. Raises NoSuchDevice."""
     if name not in ("auto", "cpu", "cuda"):
@@ -20,6 +24,19 @@ def resolve_device(name: str) -> torch.device:
             "no GPU that PyTorch can use, train on `auto` or `cpu` instead of `cuda`"
         )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and has_gpu) else "cpu")
+
+
+@contextmanager
+def memory_of(device: torch.device) -> Iterator[None]:
+    """Raises DeviceTooSmall, which says what to do, where its memory does not do inside."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceTooSmall(
+            f"training does not fit into the memory of `{device}`: train on `cpu`, give the GPU to "
+            "this training alone, or lower `layers`, `batch_size` or `n_sample`: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 @contextmanager

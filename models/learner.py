@@ -44,8 +44,8 @@ class Learner:
         """The network that `sessions` of items of `catalogue` teach.
 
         `before` is when the sessions begin that it is judged by, None for one that is not judged.
-        Raises NotEnoughData and TrainingDiverged, and where `training.processes` are several
-        NoSuchDevice and ProcessesFailed.
+        Raises NotEnoughData, TrainingDiverged and NoSuchDevice, and where `training.processes` are
+        several ProcessesFailed.
         """
         training, config = self._training, self._config
         start = self._start(stage, catalogue, before)
@@ -54,6 +54,7 @@ class Learner:
         trained = training_by(training.processes)(
             sessions, config, device=training.device, seed=training.seed,
             threads=training.threads, checkpoint=self._checkpoint(stage), start=start,
+            with_kernels=training.gpu_kernels,
         )  # fmt: skip
         log = trained.log
         if log.is_resumed:

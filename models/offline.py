@@ -55,6 +55,7 @@ def evaluate_files(
     seed: int = 42,
     threads: int = 1,
     processes: int = 1,
+    with_kernels: bool = False,
     checkpoint: Checkpoint | None = None,
     signal_weights: Mapping[str, float] | None = None,
     items_file: Path | None = None,
@@ -66,8 +67,9 @@ def evaluate_files(
     test steps left out because training does not know their item. `intervals` has 95 % bounds of
     the main figures by a bootstrap over sessions, seeded. Where the test file has the column
     Outcome, `by_outcome` has figures of the targets of each. A killed training of `gru4rec` goes on
-    from `checkpoint`; `processes` train it together. `signal_weights` count for GRU4Rec and the
-    re-ranker, category and price of `items_file` for the latter. Raises EvaluationInputError.
+    from `checkpoint`; `processes` train it together, or a GPU `with_kernels`. `signal_weights`
+    count for GRU4Rec and the re-ranker, category and price of `items_file` for the latter. Raises
+    EvaluationInputError.
     """
     if model not in MODELS:
         expected = ", ".join(f"`{one}`" for one in MODELS)
@@ -81,7 +83,7 @@ def evaluate_files(
         sessions, test, rows, n_unseen = _read(steps, test_file)
         learn = partial(
             training_by(processes), config=config, device=device, seed=seed, threads=threads,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, with_kernels=with_kernels,
         )  # fmt: skip
         started = time.perf_counter()
         if model == "sasrec":

@@ -4,13 +4,15 @@ acc += g², v = momentum v - rate g / sqrt(acc + 1e-6), w += v; acc starts at 0.
 are summed before they are squared, and rows that a step does not touch keep weight, acc and v as
 they are (Duchi et al. 2011; the heavy ball of Hidasi & Karatzoglou's trainer).
 
-On a CPU a step is one pass over memory where there is compiled code for it (`models.fused`).
+On a CPU a step is one pass over memory where there is compiled code for it (`models.fused`), on a
+GPU where kernels are asked for (`models.kernels`).
 """
 
 from torch import Tensor
 
 from models.buffers import zeros
 from models.fused import Fused
+from models.kernels import Kernels, Moved
 from models.replicas import ALONE, Replicas
 
 _EPSILON = 1e-6
@@ -25,27 +27,30 @@ class Adagrad:
 
     def __init__(
         self, weights: dict[str, Tensor], learning_rate: float, momentum: float,
-        fused: Fused | None = None, replicas: Replicas = ALONE,
+        fused: Fused | None = None, replicas: Replicas = ALONE, kernels: Kernels | None = None,
     ) -> None:  # fmt: skip
         self._weights = weights
         self._rate = learning_rate
         self._momentum = momentum
         self.accumulated = _zeros_like(weights)
         self.velocity = _zeros_like(weights) if momentum else {}
-        self._fused = fused
+        self._fused, self._kernels = fused, kernels
         self._replicas = replicas
+
+    def moved(self, name: str) -> Moved:
+        """A tensor of weights and its state, for the kernels that move it."""
+        return Moved(self._weights[name], self.accumulated[name], self.velocity.get(name))
 
     def step(self, name: str, gradient: Tensor) -> None:
         """Move a whole tensor; its `gradient` is used up."""
         gradient = self._replicas.total(gradient)
-        weight, accumulated = self._weights[name], self.accumulated[name]
-        velocity = self.velocity.get(name)
-        if self._fused:
-            self._fused.adagrad(
-                weight, accumulated, velocity, None, gradient, self._rate, self._momentum
-            )
+        moved = self.moved(name)
+        if self._kernels:
+            self._kernels.move(moved, gradient)
+        elif self._fused:
+            self._fused.adagrad(*moved, None, gradient, self._rate, self._momentum)
         else:
-            self._move(weight, accumulated, velocity, gradient)
+            self._move(*moved, gradient)
 
     def step_rows(self, name: str, rows: Tensor, weight: Tensor, gradient: Tensor) -> None:
         """Move the distinct `rows` (R,) of a table by their summed `gradient` (R, ...).
@@ -53,8 +58,7 @@ class Adagrad:
         `weight` are these rows as gathered for the step, (R, ...); both are used up.
         """
         gradient = self._replicas.total(gradient)
-        table, accumulated = self._weights[name], self.accumulated[name]
-        velocity = self.velocity.get(name)
+        table, accumulated, velocity = self.moved(name)
         if self._fused:
             self._fused.adagrad(
                 table, accumulated, velocity, rows, gradient, self._rate, self._momentum

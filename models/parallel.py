@@ -26,6 +26,7 @@ from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions
 from models.devices import NoSuchDevice, resolve_device
+from models.kernels import check_kernels
 from models.replicas import Replicas
 from models.training import Trained, TrainingDiverged, train
 from models.warm_start import Start
@@ -65,13 +66,17 @@ def train_in_processes(
     threads: int = 1,
     checkpoint: Checkpoint | None = None,
     start: Start | None = None,
+    with_kernels: bool = False,
 ) -> Trained:
     """As `models.training.train`, by `n_processes` that share the lanes of each step.
 
-    Raises what `train` raises, NoSuchDevice where there are fewer GPUs, and ProcessesFailed.
+    Raises what `train` raises, NoSuchDevice where there are fewer GPUs, NoKernels `with_kernels`,
+    and ProcessesFailed.
     """
-    n_devices = torch.cuda.device_count()
-    if resolve_device(device).type == "cuda" and n_devices < n_processes:
+    target, n_devices = resolve_device(device), torch.cuda.device_count()
+    if with_kernels:
+        check_kernels(target, n_processes)
+    if target.type == "cuda" and n_devices < n_processes:
         raise NoSuchDevice(
             f"a training by {n_processes} processes needs as many GPUs, set "
             f"SHALLOP_TRAINING__PROCESSES to what this machine has: `{n_devices}`"

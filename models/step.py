@@ -15,6 +15,7 @@ from models.dropout import Dropout
 from models.fused import fused_for
 from models.fused_step import FusedStep, blas_product
 from models.gru4rec import GRU4Rec, Hidden
+from models.kernels import Kernels
 from models.layers import TrainingLayer
 from models.losses import bpr_max, cross_entropy
 from models.negatives import column_weights
@@ -33,9 +34,11 @@ class TrainingStep:
         dropout: Dropout | None = None,
         *,
         is_fused: bool = True,
+        with_kernels: bool = False,
         replicas: Replicas = ALONE,
     ) -> None:
         """`is_fused`: take the compiled passes of `models.fused` where there are any.
+        `with_kernels`: take those of `models.kernels`, in any case.
 
         With `replicas`, plans are of this process's lanes, and so is the loss of a step.
         """
@@ -43,13 +46,16 @@ class TrainingStep:
         self.config = model.config
         output = model.weights["output.weight"]
         self.device, self.dtype = output.device, output.dtype
-        self.fused = fused_for(self.device, self.dtype) if is_fused else None
-        self.optimizer = Adagrad(
-            model.weights, self.config.learning_rate, self.config.momentum, self.fused, replicas
-        )
         self._log_support = torch.tensor(
             np.log(np.maximum(support, 1)), device=self.device, dtype=self.dtype
         )
+        self.kernels = Kernels(self.config, self._log_support) if with_kernels else None
+        is_fused = is_fused and not with_kernels
+        self.fused = fused_for(self.device, self.dtype) if is_fused else None
+        self.optimizer = Adagrad(
+            model.weights, self.config.learning_rate, self.config.momentum, self.fused, replicas,
+            self.kernels,
+        )  # fmt: skip
         self._dropout = dropout
         self._buffers = Buffers(self.device, self.dtype)
         self.layers = [
@@ -88,7 +94,7 @@ class TrainingStep:
         scores = self._buffers("scores", value.shape[0], n_scored)
         torch.mm(value, output.T, out=scores)  # (B, H) @ (H, n_scored)
         loss, d_scores, d_bias = self.loss(scores, bias, plan)
-        if plan.weight is not None:
+        if plan.weight is not None and not self.kernels:  # which weigh as they go
             loss = loss.mul_(plan.weight)
             d_bias = d_scores.mul_(plan.weight[:, None]).sum(0)
         d_rows = self._buffers("d_rows", *(table if is_shared else output).shape)
@@ -98,6 +104,9 @@ class TrainingStep:
             d_value = layer.backward(d_value)
         d_value = d_value if masks[0] is None else d_value.mul_(masks[0])
 
+        if self.kernels:
+            self._move_rows(self.kernels, plan, d_rows[:n_scored], d_bias, d_value)
+            return loss.sum() / self.config.batch_size, after
         if is_shared:
             d_rows[n_scored:].zero_()
             d_rows.index_add_(0, plan.input, d_value)
@@ -112,6 +121,18 @@ class TrainingStep:
             self.optimizer.step_rows("output.weight", plan.rows, table, d_rows)
             self.optimizer.step_rows("output.bias", plan.rows[:n_scored], bias, d_bias)
         return loss.sum() / self.config.batch_size, after
+
+    def _move_rows(
+        self, kernels: Kernels, plan: StepPlan, d_output: Tensor, d_bias: Tensor, d_value: Tensor
+    ) -> None:
+        """Move what items have, inputs' gradients (B, E) added on the way."""
+        of, lanes = self.optimizer.moved, (plan.input, d_value)
+        is_shared, bias = self.config.embedding == "shared", (of("output.bias"), d_bias)
+        kernels.move_rows(
+            of("output.weight"), plan.rows, d_output, lanes if is_shared else None, bias
+        )
+        if not is_shared:
+            kernels.move_rows(of("input.weight"), plan.input_rows, lanes=lanes)
 
     def score_gradients(
         self, d_scores: Tensor, value: Tensor, output: Tensor, d_output: Tensor
@@ -152,6 +173,8 @@ class TrainingStep:
     def loss(self, scores: Tensor, bias: Tensor, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
         """Loss by lane (B,), d_scores and d_bias, from scores without their bias; uses them up."""
         config, scale = self.config, 1.0 / self.config.batch_size
+        if self.kernels:
+            return self.kernels.loss(scores, bias, plan)
         if config.loss == "bpr-max":
             options = (plan.target, plan.count, config.elu, config.bpreg, scale)
             if self.fused:

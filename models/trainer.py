@@ -19,6 +19,7 @@ from models.dataset import Sessions
 from models.dropout import Dropout
 from models.graphed import GraphedSteps
 from models.gru4rec import GRU4Rec, Hidden, weight_shapes
+from models.kernels import check_kernels
 from models.negatives import NegativeSampler
 from models.plan import StepPlan, plan_steps
 from models.replicas import ALONE, Replicas
@@ -55,13 +56,17 @@ class Trainer:
         *,
         is_fused: bool = True,
         is_static: bool | None = None,
+        with_kernels: bool = False,
         start: Start | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
         """`is_fused`: take compiled passes where there are any. `is_static`: take steps of one
         shape but for the last of an epoch; see `models.graphed`, on one GPU unless said otherwise.
-        `start`: begin from what a model has learned, not from chance.
+        `with_kernels`: take those of `models.kernels`. `start`: begin from what a model has
+        learned, not from chance. Raises NoKernels.
         """
+        if with_kernels:
+            check_kernels(device, replicas.n)
         on_one_gpu = device.type == "cuda" and replicas.n == 1
         self._is_static = on_one_gpu if is_static is None else is_static
         self._is_fused, self.replicas = is_fused, replicas
@@ -83,8 +88,9 @@ class Trainer:
         )
         self._dropout = Dropout(dropout, device)
         self.step = TrainingStep(
-            self.model, support, self._dropout, is_fused=is_fused, replicas=replicas
-        )
+            self.model, support, self._dropout, is_fused=is_fused, with_kernels=with_kernels,
+            replicas=replicas,
+        )  # fmt: skip
         self.start = start
         if start is not None:
             start.put_into(self.model.weights, self.step.optimizer.accumulated)

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.config import GRU4RecConfig
 from models.dataset import NotEnoughData, Sessions
-from models.devices import math_threads, resolve_device
+from models.devices import math_threads, memory_of, resolve_device
 from models.gru4rec import GRU4Rec
 from models.replicas import ALONE, Replicas
 from models.trainer import Trainer, TrainingDiverged
@@ -71,6 +71,7 @@ def train(
     progress: Callable[[EpochReport], None] | None = None,
     checkpoint: Checkpoint | None = None,
     start: Start | None = None,
+    with_kernels: bool = False,
     replicas: Replicas = ALONE,
 ) -> Trained:
     """Learn from `sessions`; the same seed gives the same model on the same CPU.
@@ -78,9 +79,9 @@ def train(
     Begins from chance, or from the `start` that a model gives.
 
     With a `checkpoint`, a training that was killed goes on from it, to the same model; the file
-    stays when training is done. Each of `replicas` calls this alike, see `models.parallel`; the
-    first writes the checkpoints. Raises NotEnoughData without a single pair of steps, and
-    TrainingDiverged.
+    stays when training is done. `with_kernels`: a GPU takes those of `models.kernels`. Each of
+    `replicas` calls this alike, see `models.parallel`; the first writes the checkpoints.
+    Raises NotEnoughData without a single pair of steps, NoSuchDevice, and TrainingDiverged.
     """
     if not sessions.n_predictions:
         raise NotEnoughData("training needs a session of two steps, sessions read: "
@@ -88,8 +89,11 @@ def train(
     target_device = resolve_device(device)
     config = config.fitted_to(len(sessions))
     started = time.perf_counter()
-    with math_threads(threads), torch.no_grad():
-        trainer = Trainer(sessions, config, target_device, seed, start=start, replicas=replicas)
+    with math_threads(threads), memory_of(target_device), torch.no_grad():
+        trainer = Trainer(
+            sessions, config, target_device, seed, with_kernels=with_kernels, start=start,
+            replicas=replicas,
+        )  # fmt: skip
         is_resumed = checkpoint is not None and checkpoint.start(trainer, sessions, seed)
         try:
             rates = _epochs(trainer, checkpoint if replicas.rank == 0 else None, progress)

@@ -112,6 +112,7 @@ def tune(
     device: str = "auto",
     seed: int = 42,
     threads: int = 1,
+    with_kernels: bool = False,
     progress: Callable[[TrialReport], None] | None = None,
 ) -> Tuned:
     """Search until the budget is spent, from where `database` is, or from the defaults on.
@@ -147,8 +148,9 @@ def tune(
 
             try:
                 train(
-                    split.train, config, device=device, seed=seed, threads=threads, progress=judge
-                )
+                    split.train, config, device=device, seed=seed, threads=threads,
+                    progress=judge, with_kernels=with_kernels,
+                )  # fmt: skip
             except TrainingDiverged as error:
                 raise optuna.TrialPruned(str(error)) from None
             return values[-1]

@@ -32,6 +32,13 @@ def test_invented_sessions_have_a_popular_head_and_every_length() -> None:
     assert np.array_equal(sessions.item_idx, again.item_idx)
 
 
+@pytest.mark.parametrize("is_static", [False, True])
+def test_the_steps_counted_are_those_that_ran(is_static: bool) -> None:
+    timed = run_steps(invented_sessions(200, 6_000), SMALL, steps=128, is_static=is_static)
+    assert timed.n_steps == 128
+    assert timed.n_predictions == 128 * SMALL.batch_size
+
+
 def test_phases_add_up_to_the_time_of_the_steps() -> None:
     timed = run_steps(invented_sessions(200, 600), SMALL, steps=128)
     assert timed.n_steps == 128

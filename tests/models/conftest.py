@@ -1,5 +1,6 @@
 """A small shop whose sessions walk round a ring of items, as marts and as sessions."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from models.bundle import BundleContent, read_bundle, write_bundle
 from models.candidate import Candidate, build_candidate
@@ -21,6 +23,9 @@ from warehouse.contracts import MART_SCHEMAS
 from warehouse.provenance import RawObjects
 from warehouse.settings import TrainingSettings
 from warehouse.snapshot import LeftOut, MartExport, Snapshot
+
+if not torch.cuda.is_available():  # Triton asks as it is imported: its interpreter runs on a CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 N_RING = 30
 SMALL = GRU4RecConfig(

@@ -27,7 +27,20 @@ BATCH_SIZE = 4
 TOLERANCE = 1e-9
 
 
-@pytest.mark.parametrize("is_fused", [True, False])
+IS_GPU_HERE = torch.cuda.is_available()
+KERNELS = pytest.param(
+    "kernels", marks=[pytest.mark.slow, *([pytest.mark.gpu] if IS_GPU_HERE else [])]
+)
+
+
+def passes(name: str) -> dict[str, bool]:
+    """How `TrainingStep` is told to take them."""
+    if name == "kernels":
+        pytest.importorskip("triton", reason="no Triton here, `make kernels` installs it")
+    return {"is_fused": name == "compiled", "with_kernels": name == "kernels"}
+
+
+@pytest.mark.parametrize("taken", ["compiled", "pytorch", KERNELS])
 @pytest.mark.parametrize(("loss", "elu", "logq", "embedding", "momentum"), CASES)
 def test_every_step_comes_out_as_in_the_reference(
     shop_data: Path,
@@ -36,8 +49,10 @@ def test_every_step_comes_out_as_in_the_reference(
     logq: float,
     embedding: str,
     momentum: float,
-    is_fused: bool,
+    taken: str,
 ) -> None:
+    options = passes(taken)
+    device = torch.device("cuda" if taken == "kernels" and IS_GPU_HERE else "cpu")
     name = f"{loss}_elu{elu}_logq{logq}_{embedding}_mom{momentum}.npz"
     golden = np.load(shop_data / "golden" / name)
     config = GRU4RecConfig(
@@ -45,9 +60,9 @@ def test_every_step_comes_out_as_in_the_reference(
         sample_alpha=0.5, learning_rate=0.1, momentum=momentum, dropout_embed=0, dropout_hidden=0,
         elu=elu, bpreg=1.95 if elu else 0.9, logq=logq,
     )  # fmt: skip
-    model = GRU4Rec(config, _weights(golden, "w0", embedding))
+    model = GRU4Rec(config, _weights(golden, "w0", embedding)).to(device)
     support = np.bincount(_item_idx(golden))
-    step = TrainingStep(model, support, is_fused=is_fused)
+    step = TrainingStep(model, support, **options)
     hidden = model.zero_hidden(BATCH_SIZE)
     lanes_before = np.arange(BATCH_SIZE)
     schedule = epoch_schedule(_sessions(golden), BATCH_SIZE)
@@ -58,20 +73,23 @@ def test_every_step_comes_out_as_in_the_reference(
         assert targets.tolist() == golden["Y"][index, :n_live].tolist()
         going_on = torch.from_numpy(np.searchsorted(lanes_before, lanes))
         keep = torch.from_numpy(~schedule.starts[index, lanes]).double()[:, None]
-        hidden = [state[going_on] * keep for state in hidden]
+        hidden = [state[going_on.to(device)] * keep.to(device) for state in hidden]
         lanes_before = lanes
         plan = _plan(inputs, targets, golden["neg"][index], model)
         found, hidden = step(plan, hidden)
         assert float(found) == pytest.approx(float(golden["loss"][index]), abs=TOLERANCE), index
         expected = golden["hidden"][index, :n_live]
-        np.testing.assert_allclose(hidden[0].numpy(), expected, atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(hidden[0].cpu().numpy(), expected, atol=TOLERANCE, rtol=0)
 
     assert index == len(golden["X"]) - 1
     accumulated, velocity = step.optimizer.accumulated, step.optimizer.velocity
     for part, values in (("w1", model.weights), ("acc", accumulated), ("mom", velocity)):
         for weight, value in values.items():
             expected_value = _weights(golden, part, embedding)[weight]
-            assert torch.allclose(value, expected_value, atol=TOLERANCE, rtol=0), (part, weight)
+            assert torch.allclose(value.cpu(), expected_value, atol=TOLERANCE, rtol=0), (
+                part,
+                weight,
+            )
 
 
 def _item_idx(golden: np.lib.npyio.NpzFile) -> np.ndarray:
@@ -102,7 +120,7 @@ def _live(
 def _plan(inputs: np.ndarray, targets: np.ndarray, negatives: np.ndarray, model: GRU4Rec):
     [plan] = plan_steps(
         inputs[None], targets[None], negatives[None], model.n_items,
-        is_shared=model.config.embedding == "shared", device=torch.device("cpu"),
+        is_shared=model.config.embedding == "shared", device=model.weights["output.bias"].device,
         dtype=torch.float64,
     )  # fmt: skip
     return plan

@@ -135,17 +135,21 @@ def test_a_graph_learns_what_eager_steps_learn_on_the_gpu_and_on_the_cpu(
 ) -> None:
     config = replace(config, dropout_hidden=0.0, **form)
     assert not torch.backends.cuda.matmul.allow_tf32
+    gpu = torch.device("cuda")
     trainers = [
-        Trainer(few, config, torch.device("cuda"), 3),
-        Trainer(few, config, torch.device("cuda"), 3, is_static=False),
+        Trainer(few, config, gpu, 3),
+        Trainer(few, config, gpu, 3, with_kernels=True),
+        Trainer(few, config, gpu, 3, is_static=False),
+        Trainer(few, config, gpu, 3, is_static=False, with_kernels=True),
         Trainer(few, config, CPU, 3),
     ]
     with torch.no_grad():
         losses = [trainer.run_epoch() for trainer in trainers]
-    trainers[0].close()
-    assert losses == pytest.approx([losses[-1]] * 3, rel=1e-3)
+    for trainer in trainers:
+        trainer.close()
+    assert losses == pytest.approx([losses[-1]] * 5, rel=1e-3)
     expected = trainers[-1].trained_model.weights
-    for trainer in trainers[:2]:
+    for trainer in trainers[:-1]:
         for name, weight in trainer.trained_model.to("cpu").weights.items():
             torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-3, msg=name)
 
@@ -157,3 +161,14 @@ def test_a_graph_drops_out_anew_in_each_step(few: Sessions, config: GRU4RecConfi
     without = train(few, config, device="cuda", seed=1)
     assert one.log.losses == pytest.approx(same.log.losses, rel=1e-3)
     assert one.log.losses[0] > without.log.losses[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_kernels_give_the_same_bits_again(form: dict, few: Sessions, config: GRU4RecConfig) -> None:
+    config = replace(config, dropout_embed=0.3, **form)
+    one, again = (
+        train(few, config, device="cuda", seed=1, with_kernels=True).model.weights for _ in range(2)
+    )
+    for name, weight in one.items():
+        assert torch.equal(weight, again[name]), name

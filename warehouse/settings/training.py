@@ -21,6 +21,10 @@ class TrainingSettings(Part):
     processes: int = Field(
         1, ge=1, description="Processes that train one network together, each on its own GPU."
     )
+    gpu_kernels: bool = Field(
+        False,
+        description="Train with kernels of ours on a GPU; not timed on one yet (docs/gru4rec.md).",
+    )
     seed: int = Field(42, description="Seed of initial weights, negatives and dropout.")
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between two checkpoints of a training; 0 means none."
