@@ -12,7 +12,8 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /app
 
-# Training compiles its inner loops for the processor that it finds (models/fused.py).
+# Training and the collector compile their inner loops for the processor that they find
+# (warehouse/compiled.py).
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ > /dev/null \
     && rm -rf /var/lib/apt/lists/*
 

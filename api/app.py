@@ -24,6 +24,7 @@ from api.parts import Parts, running
 from api.recommend import RecommendEndpoint
 from api.recommender import Recommender
 from api.single_events import STATE, SingleEvents
+from ingest.compiled import compiled
 from ingest.protocols.routes import EVENTS_PATH
 from warehouse import log
 from warehouse.settings import Settings, get_settings
@@ -85,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    compiled()  # now: it takes seconds once, and no request should wait for it
     async with app.metrics.settling(), running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
         events = Collector(parts.outbox, app.settings.ingest, app.metrics, app.access.charge)

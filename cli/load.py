@@ -47,6 +47,8 @@ class Load:
         return float(np.percentile(self.latencies_ms, q))
 
 
+# Between two connections: of those that come at once one worker of a server may take all.
+_CONNECT_SECONDS = 0.005
 _PLACE = b"%012x"
 _N_DIGITS = 12
 _DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
@@ -141,10 +143,13 @@ def _run(host: str, port: int, requests: list[Template], connections: int, secon
     load = Load()
     turns = count()
     filled = (requests[turn % len(requests)].fill(turn) for turn in turns)
-    started_at = time.perf_counter()
-    deadline = started_at + seconds
     with selectors.EpollSelector() as selector:
-        lanes = [_Lane((host, port), filled) for _ in range(connections)]
+        lanes = []
+        for _ in range(connections):
+            lanes.append(_Lane((host, port), filled))
+            time.sleep(_CONNECT_SECONDS)
+        started_at = time.perf_counter()
+        deadline = started_at + seconds
         for lane in lanes:
             selector.register(lane.socket, selectors.EVENT_READ, lane)
             lane.send()

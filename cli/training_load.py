@@ -119,7 +119,7 @@ def run_steps(
         trainer.close()
     middle = Ceilings(*np.median([list(vars(one).values()) for one in ceilings], axis=0).tolist())
     for phase, spent in within().items():
-        if phase != "forward":  # as which the whole step was counted
+        if phase != "forward":  # as which whole steps were counted
             phases.seconds[phase] += spent
             phases.seconds["forward"] -= spent
     n_epoch_steps = sessions.n_predictions / config.batch_size
@@ -175,13 +175,10 @@ def _watch(trainer: Trainer, phases: _Phases) -> None:
         (trainer.sampler, "draw", "negatives"), (trainer, "plans", "plan"), (step, "loss", "loss"),
         (step.optimizer, "step", "optimiser"), (step.optimizer, "step_rows", "optimiser"),
         *((layer, "backward", "backward") for layer in step.layers),
-        (step, "score_gradients", "backward"),
+        (step, "score_gradients", "backward"), (step, "steps", "forward"),
     ]  # fmt: skip
     for owner, name, phase in parts:
         setattr(owner, name, phases.timed(phase, getattr(owner, name)))
-    trainer.step = phases.timed("forward", step)  # type: ignore[assignment]
-    for name in ("model", "config", "device", "dtype", "optimizer", "fused", "fused_step"):
-        setattr(trainer.step, name, getattr(step, name))
 
 
 def _peak_mb(device: torch.device) -> float:

@@ -15,9 +15,9 @@ from ingest.columns import Together
 from ingest.contract import Event
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
+from ingest.moments import microseconds
 from ingest.outbox_file import EVENTS, REJECTED, OutboxFile
 from ingest.rows import Packed, RejectedRow, packed_columns, packed_lines
-from ingest.sessions import microseconds
 from warehouse.erasure import Tombstones
 from warehouse.person import named_in
 from warehouse.settings import IngestSettings
@@ -166,7 +166,7 @@ def _parts_of_hour(requests: Sequence[Decoded], max_rows: int) -> Iterator[_Part
         if decoded.rejected:
             rejected += RejectedRow.of(decoded)
     for some in _at_most(together, max_rows):
-        received_at = microseconds(some[0].context.received_at)
+        received_at = microseconds(some[0].received_at)
         yield _Part(EVENTS, sum(map(len, some)), received_at, packed_columns(some))
     yield from _lines(EVENTS, single, max_rows)
     yield from _lines(REJECTED, rejected, max_rows)

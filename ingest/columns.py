@@ -5,9 +5,8 @@ packed as columns for the outbox. Where one event may not keep them, or needs an
 None and `Context.accept` judges each by itself, so what is accepted is the same (tested equal).
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Any, overload
@@ -30,6 +29,7 @@ _ITEM_FIELDS = list(_TYPES["items"].value_type)
 _EARLIEST = EARLIEST.timestamp()
 _ANY_ID = b"00000000-0000-0000-0000-000000000000,"
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
+_PERSON = ["visitor_id", "user_id", "session_id", "occurred_at"]
 _NEVER_EMPTY = ("visitor_id", "user_id", "session_id")  # kept as null where they are ""
 _AS_SENT = (
     "event_name", "item_list_id", "recommendation_id", "value", "currency", "page_url", "referrer",
@@ -59,27 +59,18 @@ decode_together = msgspec.json.Decoder(list[SentTogether]).decode
 
 
 class Together(Sequence[Event]):
-    """Accepted events of one request; single ones are made only for who asks for them.
+    """Accepted events of one request as columns; single ones are made only for who asks for them.
 
-    `columns` has those of the contract that hold more than nulls and are not the same for all;
-    `times` is `occurred_at` in microseconds since 1970.
+    `batch` has all columns of RAW_EVENT_SCHEMA.
     """
 
-    def __init__(
-        self,
-        sent: Sequence[SentEvent],
-        columns: dict[str, Column],
-        times: Times,
-        context: Context,
-    ) -> None:
-        self.columns = columns
-        self.times = times
-        self.context = context
-        self._sent = sent
+    def __init__(self, batch: pa.RecordBatch, received_at: datetime) -> None:
+        self.batch = batch
+        self.received_at = received_at
         self._events: list[Event] | None = None
 
     def __len__(self) -> int:
-        return len(self._sent)
+        return int(self.batch.num_rows)
 
     @overload
     def __getitem__(self, index: int) -> Event: ...
@@ -89,7 +80,7 @@ class Together(Sequence[Event]):
 
     def __getitem__(self, index: int | slice) -> Event | Sequence[Event]:
         if self._events is None:
-            self._events = [self.context.accept(one) for one in self._sent]
+            self._events = [_event(row) for row in self.batch.to_pylist()]
         return self._events[index]
 
     def __eq__(self, other: object) -> bool:
@@ -97,10 +88,13 @@ class Together(Sequence[Event]):
 
     def persons(self) -> Iterator[tuple[str | None, str | None, str | None, datetime]]:
         """Visitor, user, session and `occurred_at` of each event."""
-        times = self.times.astype("datetime64[us]").tolist()
-        for one, occurred_at in zip(self._sent, times, strict=True):
-            person = (one.visitor_id or None, one.user_id or None, one.session_id or None)
-            yield *person, occurred_at.replace(tzinfo=UTC)
+        for row in self.batch.select(_PERSON).to_pylist():
+            yield row["visitor_id"], row["user_id"], row["session_id"], row["occurred_at"]
+
+
+def _event(row: dict[str, Any]) -> Event:
+    items = row.pop("items")
+    return Event(items=items and [EventItem(**item) for item in items], **row)
 
 
 def accepted_together(sent: Sequence[SentEvent], context: Context) -> Together | None:
@@ -115,7 +109,7 @@ def accepted_together(sent: Sequence[SentEvent], context: Context) -> Together |
         kept = _kept(columns, context)
     except (InvalidEvent, RecursionError, ArithmeticError, ValueError):
         return None
-    return Together(sent, kept, times, context)
+    return Together(_batch(kept, times, context), context.received_at)
 
 
 def _times(sent: Column, context: Context) -> Times | None:
@@ -180,49 +174,23 @@ def _holds_something(column: Column) -> bool:
     return column[0] is not None or column.count(None) < len(column)
 
 
-def record_batch(parts: Sequence[Together]) -> pa.RecordBatch:
-    """The events of some requests, in their order; columns of nulls are left out."""
-    sizes = [len(part) for part in parts]
-    named = frozenset().union(*(part.columns for part in parts))
-    arrays = {name: _array(name, kind, parts, sizes, named) for name, kind in _TYPES.items()}
-    kept = {name: array for name, array in arrays.items() if array is not None}
-    return pa.RecordBatch.from_arrays(list(kept.values()), schema=_schema_of(tuple(kept)))
+def _batch(columns: dict[str, Column], times: Times, context: Context) -> pa.RecordBatch:
+    """All columns of the contract; those that `columns` lacks are the request's or empty."""
+    n_events = len(times)
+    arrays = []
+    for name, kind in _TYPES.items():
+        if name == "occurred_at":
+            arrays.append(pa.array(times).view(kind))
+        elif name in columns:
+            column = columns[name]
+            arrays.append(_items(column) if name == "items" else pa.array(column, kind))
+        else:
+            value = _OF_THE_REQUEST[name](context) if name in _OF_THE_REQUEST else None
+            arrays.append(pa.repeat(pa.scalar(value, kind), n_events))
+    return pa.RecordBatch.from_arrays(arrays, schema=RAW_EVENT_SCHEMA)
 
 
-@cache
-def _schema_of(names: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([RAW_EVENT_SCHEMA.field(name) for name in names])
-
-
-def _array(
-    name: str, kind: pa.DataType, parts: Sequence[Together], sizes: list[int], named: Set[str]
-) -> pa.Array | None:
-    """One column of some requests, None where it is empty; `named` are those that events say."""
-    if name == "occurred_at":
-        return pa.array(np.concatenate([part.times for part in parts])).view(kind)
-    if name in named:
-        column = list(chain.from_iterable(_said(name, part) for part in parts))
-        return _items(column) if name == "items" else pa.array(column, kind)
-    if name not in _OF_THE_REQUEST:
-        return None
-    values = [_OF_THE_REQUEST[name](part.context) for part in parts]
-    if values.count(None) == len(values):
-        return None
-    if len(set(values)) == 1:
-        return pa.repeat(pa.scalar(values[0], kind), sum(sizes))
-    return pa.array(values, kind).take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))
-
-
-def _said(name: str, part: Together) -> Column:
-    """A column of one request, as its events say or as the request says for them."""
-    column = part.columns.get(name)
-    if column is not None:
-        return column
-    value = part.context.agent_of(None) if name == "user_agent" else None
-    return [value] * len(part)
-
-
-def _items(column: list[list[EventItem] | None]) -> pa.Array:
+def _items(column: Column) -> pa.Array:
     """The items of events, null where an event has none."""
     lengths = [len(items) if items else 0 for items in column]
     ends = np.zeros(len(column) + 1, dtype=np.int32)

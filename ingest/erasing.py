@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ingest.moments import microseconds
 from ingest.outbox_file import OutboxFile
-from ingest.sessions import microseconds
 from warehouse.erasure import EraseKeyMissing, Tombstone, Tombstones, read_key_file
 from warehouse.person import Person
 

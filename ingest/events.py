@@ -13,7 +13,8 @@ import msgspec
 
 from ingest.columns import MIN_TOGETHER, Together, accepted_together, decode_together
 from ingest.contract import Event, SentEvent
-from ingest.lenient import decode_leniently, decode_mended
+from ingest.lenient import decode_leniently, raw_events
+from ingest.reader import read
 from ingest.rules import DECODE_ERRORS, Context, InvalidEvent, shown
 from ingest.traces import kept_address, kept_agent, reduced_bytes, reduced_message
 from warehouse.settings import IngestSettings
@@ -25,8 +26,6 @@ Read = Callable[[int, bytes], tuple[SentEvent, Context]]
 
 _decode_one = msgspec.json.Decoder(SentEvent).decode
 _decode_body = msgspec.json.Decoder(SentEvent | list[SentEvent]).decode
-_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
-_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Rejection(msgspec.Struct):
@@ -169,6 +168,10 @@ def _batch(body: bytes, context: Context) -> Decoded | None:
     """All events of a large batch, None where one is not surely right."""
     if len(body) > context.limits.max_body_bytes:
         return None
+    batch = read(body, context)
+    if batch is not None and batch.num_rows >= MIN_TOGETHER:
+        events = Together(batch, context.received_at)
+        return Decoded(events, [], context.received_at, context.source)
     try:
         return _together(decode_together(body), context)
     except DECODE_ERRORS:
@@ -277,7 +280,7 @@ def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
     check_size(body, limits)
     start = body.lstrip(b" \t\r\n")[:1]
     try:
-        raws = _raw_events(body)
+        raws = raw_events(body)
     except DECODE_ERRORS as error:
         raise InvalidBody(
             "invalid_json",
@@ -293,9 +296,3 @@ def _split(body: bytes, limits: IngestSettings) -> list[bytes]:
         )
     check_count(len(raws), limits)
     return [bytes(raw) for raw in raws]
-
-
-def _raw_events(body: bytes) -> list[msgspec.Raw]:
-    if body.lstrip().startswith(b"["):
-        return decode_mended(_decode_raws, body)
-    return [decode_mended(_decode_raw, body)]

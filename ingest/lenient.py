@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _decode_event = msgspec.json.Decoder(SentEvent).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def decode_mended(decode: Callable[[bytes], T], body: bytes) -> T:
@@ -37,6 +39,13 @@ def decode_mended(decode: Callable[[bytes], T], body: bytes) -> T:
 
 def _without_lone_surrogate(escape: re.Match[bytes]) -> bytes:
     return rb"\ufffd" if escape[2] else escape[0]
+
+
+def raw_events(body: bytes) -> list[msgspec.Raw]:
+    """The elements of a body that is an array, else the body. Raises DECODE_ERRORS."""
+    if body.lstrip().startswith(b"["):
+        return decode_mended(_decode_raws, body)
+    return [decode_mended(_decode_raw, body)]
 
 
 def decode_leniently(raw: bytes) -> SentEvent:

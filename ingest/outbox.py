@@ -17,9 +17,9 @@ from ingest.appending import Appender
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
 from ingest.group_commit import Done, GroupCommit
+from ingest.moments import from_microseconds
 from ingest.outbox_file import EVENTS, OutboxBroken, OutboxFile
 from ingest.session_tail import SessionTail
-from ingest.sessions import from_microseconds
 from warehouse.settings import IngestSettings
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from ingest.columns import Together, record_batch
+from ingest.columns import Together
 from ingest.contract import Event, table_from_lines
 from ingest.events import Decoded
 from ingest.outbox_file import EVENTS
@@ -79,10 +79,10 @@ def packed_lines(rows: Sequence[Event | RejectedRow]) -> Packed:
 
 def packed_columns(parts: Sequence[Together]) -> Packed:
     """The events of some requests as columns."""
-    batch = record_batch(parts)
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, batch.schema) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(stream, RAW_EVENT_SCHEMA) as writer:
+        for part in parts:
+            writer.write_batch(part.batch)
     return _compressed(_COLUMNS, stream.getvalue())
 
 
@@ -120,7 +120,8 @@ def table_of(stream: str, pieces: Iterable[bytes]) -> pa.Table:
 
 def _columns_of(piece: bytes, schema: pa.Schema) -> pa.Table:
     table = pa.ipc.open_stream(_opened(piece, asbytes=False)).read_all()
-    return table.select([name for name in schema.names if name in table.column_names])
+    known = set(table.column_names)
+    return table.select([name for name in schema.names if name in known])
 
 
 def _compressed(kind: bytes, data: bytes | pa.Buffer) -> Packed:

@@ -1,10 +1,11 @@
 """What many events add to live sessions, worked out over whole columns.
 
-It says of a table what `sessions.add` says of single events (tested equal), mostly in Arrow and
-without Python's lock.
+It says of a table what `sessions.add` says of single events (tested equal), without Python's lock:
+compiled (`session_rows.h`), or mostly in Arrow where there is no compiler.
 """
 
-from typing import NamedTuple
+import ctypes
+from ctypes import byref
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.compiled import ArrowArray, Text, compiled
 from warehouse.contracts import RAW_EVENT_SCHEMA, STEP_EVENT_NAMES
 
 _ITEM_ID = RAW_EVENT_SCHEMA.field("items").type.value_type.field("item_id")
@@ -29,26 +31,48 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 
 _STEP_NAMES = pa.array(STEP_EVENT_NAMES)
+_STEPS_TEXT = Text.of("\n".join(STEP_EVENT_NAMES))
 _TO_BE_ESCAPED = r'["\\\x00-\x1f]'
 _encode = msgspec.json.Encoder().encode
 
 Places = npt.NDArray[np.int64]
 
 
-class SessionRow(NamedTuple):
-    """What some events add to a session: `steps` are JSON arrays, one a line, in their order."""
+# What some events add to a session: `steps` are JSON arrays, one a line, in their order; `seen_at`
+# is microseconds on our clock, `has_items` 0 or 1.
+ROWS = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("visitor_id", pa.string()),
+        pa.field("seen_at", pa.int64()),
+        pa.field("steps", pa.string()),
+        pa.field("has_items", pa.int8()),
+    ]
+)
 
-    key: str
-    visitor_id: str | None
-    seen_at: int
-    steps: str
-    has_items: bool
+
+def session_rows(table: pa.Table) -> pa.RecordBatch:
+    """What the events of a table (SCHEMA) add to their sessions (ROWS), sorted by key."""
+    library = compiled()
+    found = None if library is None else _compiled_rows(library, table)
+    return _arrow_rows(table) if found is None else found
 
 
-def session_rows(table: pa.Table) -> list[SessionRow]:
-    """What the events of a table (SCHEMA) add to their sessions, sorted by key."""
+def _compiled_rows(library: ctypes.CDLL, table: pa.Table) -> pa.RecordBatch | None:
+    arrays = [ArrowArray.of(batch) for batch in table.to_batches()]
+    try:
+        pointers = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, arrays))
+        rows = ArrowArray()
+        made = library.session_rows(pointers, len(arrays), byref(_STEPS_TEXT), byref(rows))
+        return rows.taken(ROWS) if made else None
+    finally:
+        for array in arrays:
+            array.let_go()
+
+
+def _arrow_rows(table: pa.Table) -> pa.RecordBatch:
     if not table.num_rows:
-        return []
+        return pa.RecordBatch.from_pylist([], ROWS)
     session_id = _filled(table["session_id"])
     visitor_id = _filled(table["visitor_id"])
     key = pc.if_else(
@@ -65,20 +89,17 @@ def session_rows(table: pa.Table) -> list[SessionRow]:
     last_named[of_key[named]] = named  # of repeated places the last value stays
     lines, event, has_item = _lines(table, session_id)
     of_line = of_key[event]
-    has_items = np.zeros(n_keys, dtype=np.bool_)
-    has_items[of_line[has_item]] = True
-    order = pc.array_sort_indices(key.dictionary)
-    return [
-        SessionRow(*row)
-        for row in zip(
-            key.dictionary.take(order).to_pylist(),
-            visitor_id.take(pa.array(last_named, mask=last_named < 0)).take(order).to_pylist(),
-            pa.array(seen_at).take(order).to_pylist(),
-            _joined(lines, of_line, n_keys).take(order).to_pylist(),
-            pa.array(has_items).take(order).to_pylist(),
-            strict=True,
-        )
+    has_items = np.zeros(n_keys, dtype=np.int8)
+    has_items[of_line[has_item]] = 1
+    columns = [
+        key.dictionary,
+        visitor_id.take(pa.array(last_named, mask=last_named < 0)),
+        pa.array(seen_at),
+        _joined(lines, of_line, n_keys),
+        pa.array(has_items),
     ]
+    order = pc.array_sort_indices(key.dictionary)
+    return pa.RecordBatch.from_arrays([one.take(order) for one in columns], schema=ROWS)
 
 
 def _filled(column: pa.ChunkedArray) -> pa.Array:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 
+from ingest.moments import microseconds
 from ingest.outbox_file import EVENTS, OutboxFile
 from ingest.rows import are_columns, events_table, lines_of
 from ingest.session_columns import SCHEMA, session_rows
@@ -19,7 +20,6 @@ from ingest.sessions import (
     add,
     decode_session_events,
     items_of,
-    microseconds,
     session_key,
     steps_of_row,
 )
@@ -54,10 +54,11 @@ class _Segment:
 
     def add_columns(self, pieces: list[bytes]) -> None:
         """Add events that the outbox has as columns: many at once."""
-        for row in session_rows(events_table(pieces, SCHEMA)):
-            self.parts.setdefault(row.key, SessionPart()).add(row)
-            if row.visitor_id:
-                self.keys.setdefault(row.visitor_id, set()).add(row.key)
+        rows = session_rows(events_table(pieces, SCHEMA)).columns[:4]
+        for key, *added in zip(*(column.to_pylist() for column in rows), strict=True):
+            self.parts.setdefault(key, SessionPart()).add(*added)
+            if added[0]:
+                self.keys.setdefault(added[0], set()).add(key)
 
 
 class SessionTail:

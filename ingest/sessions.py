@@ -16,11 +16,14 @@ from datetime import UTC, datetime
 from itertools import accumulate
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest import session_columns
+from ingest.moments import microseconds
 from ingest.outbox_file import EVENTS, OutboxFile
 from ingest.rows import events_table
-from ingest.session_columns import SessionRow, session_rows
+from ingest.session_columns import session_rows
 from warehouse.contracts import STEP_EVENT_NAMES
 from warehouse.settings import IngestSettings
 
@@ -31,7 +34,6 @@ Step = tuple[int, str, int, str]
 FOLD_EVENTS = 2_000
 
 _STEP_EVENT_NAMES = frozenset(STEP_EVENT_NAMES)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PURGE_ROWS = 2_000
 _STEP_LENGTH = 360  # of the longest step in a row, in characters
 
@@ -99,26 +101,15 @@ class SessionPart:
     seen_at: int = 0
     steps: list[Step] = field(default_factory=list)
 
-    def add(self, row: SessionRow) -> None:
-        """Take in what further events add."""
-        self.visitor_id = row.visitor_id or self.visitor_id
-        self.seen_at = max(self.seen_at, row.seen_at)
-        self.steps += steps_of_row(row.steps)
+    def add(self, visitor_id: str | None, seen_at: int, steps: str) -> None:
+        """Take in what further events add; `steps` as in a row of the table."""
+        self.visitor_id = visitor_id or self.visitor_id
+        self.seen_at = max(self.seen_at, seen_at)
+        self.steps += steps_of_row(steps)
 
     @property
     def has_items(self) -> bool:
         return any(step[3] for step in self.steps)
-
-
-def microseconds(moment: datetime) -> int:
-    """Whole microseconds since 1970 of a time with a zone."""
-    passed = moment - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
-
-
-def from_microseconds(passed: int) -> datetime:
-    """The UTC time that many microseconds after 1970."""
-    return datetime.fromtimestamp(passed // 1_000_000, UTC).replace(microsecond=passed % 1_000_000)
 
 
 def session_key(event: SessionEvent) -> str:
@@ -239,24 +230,23 @@ def _after_last_gap(ordered: list[Step], gap: int) -> int:
     return 0
 
 
-def _store(
-    connection: sqlite3.Connection, rows: list[SessionRow], settings: IngestSettings
-) -> None:
+def _store(connection: sqlite3.Connection, rows: pa.RecordBatch, settings: IngestSettings) -> None:
     """Add to the rows of the sessions; one without a step is not worth a row until it has one.
 
     Steps are put after those that are there, in one statement: rows are put in order when read.
-    `rows` are sorted by key, so that neighbours share pages.
+    `rows` (`session_columns.ROWS`) are sorted by key, so that neighbours share pages.
     """
     max_length = 2 * settings.session_max_steps * _STEP_LENGTH
-    for statement, has_items in ((_UPSERT, True), (_TOUCH, False)):
-        chosen = [row for row in rows if row.has_items == has_items]
-        if not chosen:
+    for statement, has_items in ((_UPSERT, 1), (_TOUCH, 0)):
+        chosen = rows.filter(pc.equal(rows["has_items"], has_items))
+        if not chosen.num_rows:
             continue
-        steps = [row.steps.encode() for row in chosen]
-        starts = accumulate(map(len, steps), initial=1)
-        index = [
-            (row.key, row.visitor_id, row.seen_at, start, len(text))
-            for row, start, text in zip(chosen, starts, steps, strict=False)
-        ]
-        values = {"rows": _encode(index).decode(), "steps": b"".join(steps)}
+        key, visitor_id, seen_at, steps = (
+            chosen[name].to_pylist() for name in ("key", "visitor_id", "seen_at", "steps")
+        )
+        texts = [text.encode() for text in steps]
+        lengths = [len(text) for text in texts]
+        starts = accumulate(lengths, initial=1)
+        index = list(zip(key, visitor_id, seen_at, starts, lengths, strict=False))
+        values = {"rows": _encode(index).decode(), "steps": b"".join(texts)}
         connection.execute(statement, values | {"max_length": max_length})

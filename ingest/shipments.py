@@ -10,9 +10,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from ingest.moments import from_microseconds
 from ingest.outbox_file import EVENTS, OutboxFile
 from ingest.rows import table_of
-from ingest.sessions import from_microseconds
 
 # Of rows in one range, unpacked, so that shipping takes a bounded part of the app's memory.
 MAX_BYTES = 64_000_000

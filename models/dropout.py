@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.fused_plan import kept
+
 _STEPS = 1 << 16
 _DRAWN_AT_ONCE = 1 << 16
 _PER_WORD = 4  # numbers of 16 bits in what the generator gives at once
@@ -59,5 +61,9 @@ class Dropout:
         # PyTorch's CPU generator takes ten times as long, and its way from truth values to numbers
         # five times; p is rounded to 1/65536.
         bits = self._bits.random_raw(-(-size // _PER_WORD)).view(np.uint16)[:size]
-        kept = (bits >= round(p * _STEPS)).astype(np.float32)
-        return torch.from_numpy(kept).to(self._dtype).mul_(1 / (1 - p))
+        dropped, scale = round(p * _STEPS), 1 / (1 - p)
+        mask = kept(bits, dropped, scale, self._dtype)
+        if mask is None:
+            is_kept = torch.from_numpy((bits >= dropped).astype(np.float32))
+            mask = is_kept.to(self._dtype).mul_(scale)
+        return mask

@@ -1,55 +1,50 @@
 """The passes of a training step over memory as compiled code, where this machine has a compiler.
 
-PyTorch makes a pass over memory for each operation; `fused.h` makes one for a whole loss and its
-gradient and one for a whole optimiser step, `fused_step.h` makes a step of them, and
-`fused_plan.h` says what steps touch. They are compiled once per version and kept under the user's
-cache folder. Without a C++ compiler training takes the same steps in PyTorch.
+PyTorch makes a pass over memory for each operation; `fused_losses.h` makes one for a whole loss and
+its gradient, `fused_rows.h` one for a whole optimiser step, `fused_step.h` makes a step of them and
+of the products of `fused_products.h`, and `fused_plan.h` says what steps touch. They are compiled
+once per version and kept under the user's cache folder. Without a C++ compiler training takes the
+same steps in PyTorch.
 """
 
 import ctypes
-import logging
-import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_log = logging.getLogger(__name__)
+from warehouse.compiled import compiled_library
+
 _SOURCE = Path(__file__).with_name("fused.cpp")
 _SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("fused*.h")))
-_COMPILERS = ("c++", "g++", "clang++")
 _FLAGS: tuple[str, ...] = (
     "-O3", "-march=native", "-std=c++17", "-fopenmp-simd", "-fno-math-errno",
     "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared",
 )  # fmt: skip
 if platform.machine() in ("x86_64", "AMD64"):  # the default there is half of what AVX-512 has
     _FLAGS += ("-mprefer-vector-width=512",)
-_TYPES = {torch.float32: "float32", torch.float64: "float64"}
+TYPES = {torch.float32: "float32", torch.float64: "float64"}
 _POINTER, _INT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS: dict[str, list[Any]] = {
     "bpr_max": [_POINTER] * 4 + [_INT] * 2 + [_REAL] * 3 + [_POINTER] * 3,
     "cross_entropy": [_POINTER] * 5 + [_INT] * 2 + [_REAL] + [_POINTER] * 2,
     "gather": [_POINTER] * 2 + [_INT] * 2 + [_POINTER],
     "adagrad": [_POINTER] * 5 + [_INT] * 2 + [_REAL] * 2,
-    "step": [_POINTER] * 6,
-    "step_room": [_POINTER] * 2,
+    "steps": [_POINTER] * 3 + [_INT] + [_POINTER] * 3,
+    "steps_room": [_POINTER] * 2 + [_INT],
 }
-_RESULTS = {"step_room": _INT}
+_RESULTS = {"steps_room": _INT}
 
 
 class Fused:
     """The compiled passes, for dense CPU tensors of one `dtype`."""
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
-        self._library, self._type = library, _TYPES[dtype]
+        self._library, self._type = library, TYPES[dtype]
         self._bpr_max = self.function("bpr_max")
         self._cross_entropy = self.function("cross_entropy")
         self._gather = self.function("gather")
@@ -111,7 +106,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
     """The compiled passes for tensors of this kind, or None where there are none."""
-    if device.type != "cpu" or dtype not in _TYPES:
+    if device.type != "cpu" or dtype not in TYPES:
         return None
     library = compiled()
     return None if library is None else Fused(library, dtype)
@@ -120,48 +115,4 @@ def fused_for(device: torch.device, dtype: torch.dtype) -> Fused | None:
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
     """The compiled code, or None where there is no compiler; the log says so."""
-    compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        _log.info("no C++ compiler, training runs on PyTorch's own passes")
-        return None
-    try:
-        return ctypes.CDLL(str(_compiled(compiler, Path.home() / ".cache" / "shallop")))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        output = getattr(error, "stderr", "")
-        _log.warning(
-            "training runs on PyTorch's own passes, compiling failed: %s %s", error, output
-        )
-        return None
-
-
-def _compiled(compiler: str, folder: Path) -> Path:
-    """The library in `folder`, compiled unless this source was for this processor."""
-    key = "\n".join(
-        [
-            *(source.read_text() for source in _SOURCES),
-            *_FLAGS,
-            compiler,
-            platform.machine(),
-            _processor(),
-        ]
-    )
-    library = folder / f"fused-{sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / library.name
-            subprocess.run(
-                [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            os.replace(made, library)
-    return library
-
-
-def _processor() -> str:
-    """What tells processors with other instructions apart: a cache may be on a shared disk."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
+    return compiled_library(_SOURCES, _FLAGS, "training runs on PyTorch's own passes")

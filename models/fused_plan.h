@@ -1,5 +1,5 @@
-// What some training steps touch, and draws of negatives. `touched.py` and `negatives.py` say what
-// comes out, and do the same without a compiler.
+// What some training steps touch, and draws of negatives and of what drops out. `touched.py`,
+// `negatives.py` and `dropout.py` say what comes out, and do the same without a compiler.
 
 #pragma once
 
@@ -115,3 +115,15 @@ extern "C" void drawn(const double* uniform, int64_t n, const double* cumulative
         items[i] = item;
     }
 }
+
+// What drops out: 0 where a number of 16 bits is below `dropped`, else `scale`.
+#define EXPORT_KEPT(T, SUFFIX)                                                                     \
+    extern "C" void kept_##SUFFIX(const uint16_t* bits, int64_t n, int64_t dropped, double scale,  \
+                                  T* out) {                                                        \
+        const T kept = static_cast<T>(scale);                                                      \
+        const int32_t least = static_cast<int32_t>(dropped);                                       \
+        for (int64_t i = 0; i < n; ++i) out[i] = bits[i] < least ? T(0) : kept;                    \
+    }
+
+EXPORT_KEPT(float, float32)
+EXPORT_KEPT(double, float64)

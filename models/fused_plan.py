@@ -1,16 +1,18 @@
-"""Plans of steps and draws of negatives as compiled code, equal to those of NumPy to the bit.
+"""Plans of steps and draws of chance as compiled code, equal to those of NumPy to the bit.
 
 Sorting two thousand items a step takes longer than a GPU takes for the step; marking bits does not.
 While this code runs, other threads of Python do too. Memory layouts are those of `fused_plan.h`.
 """
 
-from ctypes import Structure, byref, c_int64, c_void_p
+from ctypes import Structure, byref, c_double, c_int64, c_void_p
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from models.arrays import Ints
-from models.fused import compiled
+from models.fused import TYPES, compiled
 from models.touched import Touched
 
 _OUT = ("rows", "bounds", "n_scored", "count", "target_count", "target", "input", "input_rows",
@@ -75,3 +77,18 @@ def drawn(
         c_void_p(starts.ctypes.data), c_int64(starts.size), c_void_p(items.ctypes.data),
     )  # fmt: skip
     return items
+
+
+def kept(
+    bits: npt.NDArray[np.uint16], dropped: int, scale: float, dtype: torch.dtype
+) -> Tensor | None:
+    """0 where a number is below `dropped`, else `scale`; None without compiled code."""
+    library = compiled()
+    if library is None or dtype not in TYPES:
+        return None
+    out = torch.empty(bits.size, dtype=dtype)
+    library[f"kept_{TYPES[dtype]}"](
+        c_void_p(bits.ctypes.data), c_int64(bits.size), c_int64(dropped), c_double(scale),
+        c_void_p(out.data_ptr()),
+    )  # fmt: skip
+    return out

@@ -1,12 +1,16 @@
 // A training step: what it computes is in `step.py` and `layers.py`, and the tests hold it to them.
 //
 // B lanes, H units of the last layer, E columns of the input, U scored items among R rows. Products
-// are those of the BLAS that PyTorch brings; the caller gives its address. `fused_step.py` lays out
-// the same structs.
+// that rows of tables go into, or that move weights, are those of `fused_products.h`, which fetch rows
+// ahead; the others those of the BLAS that PyTorch brings, whose address the caller gives.
 
 #pragma once
 
-#include "fused.h"
+#include "fused_gru.h"
+#include "fused_layout.h"
+#include "fused_losses.h"
+#include "fused_products.h"
+#include "fused_rows.h"
 
 #include <algorithm>
 #include <ctime>
@@ -14,68 +18,10 @@
 namespace {
 
 template <typename T>
-struct Parameter {
-    T *weight, *accumulated, *velocity;  // no velocity without momentum
-};
-
-template <typename T>
-struct Layer {
-    int64_t n_inputs, size;
-    Parameter<T> weight_ih, weight_hh, bias_ih, bias_hh;
-};
-
-template <typename T>
-struct Network {
-    int64_t n_layers, is_shared, is_bpr_max;
-    double learning_rate, momentum, elu, bpreg, batch_size;
-    void* product;  // sgemm or dgemm, as Fortran calls it
-    const Layer<T>* layers;
-    Parameter<T> input, output, bias;  // no input where it is shared
-    // By item, cross-entropy only: weight of an occurrence as a target, as a sampled negative.
-    const T *as_target, *as_sample;
-};
-
-// See `plan.py`. `rows` is null where the rows are those of the table.
-template <typename T>
-struct Plan {
-    int64_t n_lanes, n_rows, n_scored, n_input_rows;
-    const int64_t *rows, *item_idx, *input_rows, *input, *target, *target_idx;
-    T* count;
-    const T *target_count, *weight;  // no weight where all targets count alike
-};
-
-// Hidden states before and after the step and what drops out of the latter, by layer; `drop_input`
-// and what is in `drop` may be null.
-template <typename T>
-struct States {
-    const T* const* before;
-    T* const* after;
-    const T* const* drop;
-    const T* drop_input;
-};
-
-template <typename T>
 using Product = void (*)(const char*, const char*, const int*, const int*, const int*, const T*,
                          const T*, const int*, const T*, const int*, const T*, T*, const int*);
 
 enum Phase { kForward, kLoss, kBackward, kOptimiser };
-
-// Memory of a step is cut from one piece; at no address it is only counted.
-template <typename T>
-class Room {
-public:
-    explicit Room(T* start) : start_(start) {}
-    T* take(int64_t n) {
-        T* piece = start_ ? start_ + used_ : nullptr;
-        used_ += (n + 63) / 64 * 64;
-        return piece;
-    }
-    int64_t used() const { return used_; }
-
-private:
-    T* start_;
-    int64_t used_ = 0;
-};
 
 template <typename T>
 class Step {
@@ -88,13 +34,19 @@ public:
             widest = std::max(widest, net.layers[n].size);
             units += net.layers[n].size;
         }
-        table_ = plan.rows ? room_.take(plan.n_rows * size_) : net.output.weight;
-        scores_ = room_.take(lanes_ * plan.n_scored);
+        const int64_t high_lanes = rounded_up(lanes_, kHigh);
+        stride_ = rounded_up(plan.n_scored, Vector<T>::panel);
+        if (stride_ * sizeof(T) % kPage == 0) stride_ += Vector<T>::panel;
+        table_ = plan.rows ? room_.take(plan.n_scored * size_) : net.output.weight;
+        scores_ = room_.take(high_lanes * stride_);
         inputs_ = room_.take(lanes_ * n_inputs_);
-        gates_ = room_.take(6 * lanes_ * units);
+        gates_ = room_.take(6 * lanes_ * units + kHigh);
         d_value_ = room_.take(lanes_ * widest);
         d_next_ = room_.take(lanes_ * widest);
-        d_rows_ = room_.take(std::max(kGradient, 16 * widest));
+        left_ = room_.take(std::max(high_lanes * size_, kRows * lanes_));
+        panels_ = room_.take(std::max(lanes_ * rounded_up(widest, Vector<T>::size),
+                                      kDeep * Vector<T>::panel));
+        d_rows_ = room_.take(kRows * rounded_up(widest, Vector<T>::size));
         d_bias_ = room_.take(6 * widest);
         column_bias_ = room_.take(plan.n_scored);
         column_weight_ = room_.take(plan.n_scored);
@@ -110,13 +62,13 @@ public:
 
     T run(const States<T>& states) {
         started_ = seconds_ ? now() : 0;
+        if (states.keep) begin_sessions(states);
         forward(states);
         ended(kForward);
         loss();
         ended(kLoss);
         const T* value = states.after[net_.n_layers - 1];
-        multiply(false, false, lanes_, size_, plan_.n_scored, scores_, plan_.n_scored, table_, size_,
-                 d_value_);
+        multiply(false, false, lanes_, size_, plan_.n_scored, scores_, stride_, table_, size_, d_value_);
         ended(kBackward);
         backward(states);
         update_items(value);
@@ -126,8 +78,9 @@ public:
     }
 
 private:
-    // Values of a gradient that are worked out and used while the second-level cache holds them.
-    static constexpr int64_t kGradient = (1 << 18) / sizeof(T);
+    // Rows of a gradient that are worked out and used while the second-level cache holds them.
+    static constexpr int64_t kRows = 64;
+    static constexpr int64_t kPage = 4096;  // rows so far apart share few places of a cache
 
     const Network<T>& net_;
     const Plan<T>& plan_;
@@ -135,8 +88,9 @@ private:
     double* seconds_;  // by phase, or null
     double started_ = 0;
     const int64_t lanes_, size_, n_inputs_;
-    T *table_, *scores_, *inputs_, *gates_, *d_value_, *d_next_, *d_rows_, *d_bias_, *column_bias_,
-        *column_weight_, *d_column_, *work_, *losses_, *own_;
+    int64_t stride_;  // of the scores
+    T *table_, *scores_, *inputs_, *gates_, *d_value_, *d_next_, *left_, *panels_, *d_rows_,
+        *d_bias_, *column_bias_, *column_weight_, *d_column_, *work_, *losses_, *own_;
     int64_t* lanes_of_;  // first lane of each input row, then the next lane of each; -1 ends
 
     static double now() {
@@ -172,12 +126,20 @@ private:
         return gates;
     }
 
+    void begin_sessions(const States<T>& states) {
+        for (int64_t n = 0; n < net_.n_layers; ++n)
+            for (int64_t lane = 0; lane < lanes_; ++lane) {
+                const int64_t size = net_.layers[n].size;
+                if (states.keep[lane] == 0) std::fill_n(states.before[n] + lane * size, size, T(0));
+            }
+    }
+
     void forward(const States<T>& states) {
-        if (plan_.rows) gather(net_.output.weight, plan_.rows, plan_.n_rows, size_, table_);
+        const T* input_table = net_.is_shared ? net_.output.weight : net_.input.weight;
+        const int64_t* input_rows = net_.is_shared ? plan_.rows : plan_.input_rows;
         for (int64_t lane = 0; lane < lanes_; ++lane) {
             const int64_t row = plan_.input[lane];
-            const T* source = net_.is_shared ? table_ + row * size_
-                                             : net_.input.weight + plan_.input_rows[row] * n_inputs_;
+            const T* source = input_table + (input_rows ? input_rows[row] : row) * n_inputs_;
             T* out = inputs_ + lane * n_inputs_;
             std::memcpy(out, source, n_inputs_ * sizeof(T));
             if (states.drop_input) scale(out, states.drop_input + lane * n_inputs_, n_inputs_);
@@ -193,8 +155,8 @@ private:
             gru_forward(x, h, layer.bias_ih.weight, layer.bias_hh.weight, states.before[n],
                         states.drop[n], lanes_, size, states.after[n]);
         }
-        multiply(false, true, lanes_, plan_.n_scored, size_, states.after[net_.n_layers - 1], size_,
-                 table_, size_, scores_);
+        score(states.after[net_.n_layers - 1], lanes_, size_, net_.output.weight, plan_.rows,
+              plan_.n_scored, table_, left_, panels_, scores_, stride_);
     }
 
     void loss() {
@@ -208,7 +170,7 @@ private:
         for (int64_t lane = 0; lane < lanes_; ++lane) {
             const T weight = plan_.weight[lane];
             losses_[lane] *= weight;
-            T* __restrict d = scores_ + lane * plan_.n_scored;
+            T* __restrict d = scores_ + lane * stride_;
 #pragma omp simd
             for (int64_t j = 0; j < plan_.n_scored; ++j) d_column_[j] += d[j] *= weight;
         }
@@ -220,7 +182,7 @@ private:
         for (int64_t j = 0; j < plan_.n_scored; ++j) column_bias_[j] = net_.bias.weight[item[j]];
         if (net_.is_bpr_max) {
             bpr_max(scores_, column_bias_, plan_.target, plan_.count, lanes_, plan_.n_scored,
-                    static_cast<T>(net_.elu), static_cast<T>(net_.bpreg), scale, losses_, d_column_,
+                    stride_, static_cast<T>(net_.elu), static_cast<T>(net_.bpreg), scale, losses_, d_column_,
                     work_);
             return;
         }
@@ -232,7 +194,7 @@ private:
         for (int64_t lane = 0; lane < lanes_; ++lane)
             own_[lane] = net_.as_target[plan_.target_idx[lane]];
         cross_entropy(scores_, column_bias_, plan_.target, column_weight_, own_, lanes_,
-                      plan_.n_scored, scale, losses_, d_column_);
+                      plan_.n_scored, stride_, scale, losses_, d_column_);
     }
 
     // From d_value_ (B, H) on; leaves the gradient of the inputs (B, E) there.
@@ -248,16 +210,10 @@ private:
                      layer.n_inputs, d_next_);
             std::swap(d_value_, d_next_);
             ended(kBackward);
-            move(layer.weight_ih, nullptr, width, layer.n_inputs, [&](int64_t first, int64_t rows) {
-                multiply(true, false, rows, layer.n_inputs, lanes_, d_x + first, width, inputs,
-                         layer.n_inputs, d_rows_);
-            });
-            move(layer.weight_hh, nullptr, width, size, [&](int64_t first, int64_t rows) {
-                multiply(true, false, rows, size, lanes_, d_h + first, width, states.before[n], size,
-                         d_rows_);
-            });
-            adagrad_of(layer.bias_ih, nullptr, d_bias_, 1, width);
-            adagrad_of(layer.bias_hh, nullptr, d_hh, 1, width);
+            move(layer.weight_ih, nullptr, width, layer.n_inputs, width, d_x, width, inputs);
+            move(layer.weight_hh, nullptr, width, size, width, d_h, width, states.before[n]);
+            adagrad_of(layer.bias_ih, nullptr, d_bias_, 1, width, width);
+            adagrad_of(layer.bias_hh, nullptr, d_hh, 1, width, width);
             ended(kOptimiser);
         }
         if (states.drop_input) scale(d_value_, states.drop_input, lanes_ * n_inputs_);
@@ -266,24 +222,15 @@ private:
     void update_items(const T* value) {
         list_lanes();
         move(net_.output, plan_.rows, net_.is_shared ? plan_.n_rows : plan_.n_scored, size_,
-             [&](int64_t first, int64_t rows) {
-                 const int64_t scored = std::clamp<int64_t>(plan_.n_scored - first, 0, rows);
-                 if (scored)
-                     multiply(true, false, scored, size_, lanes_, scores_ + first, plan_.n_scored,
-                              value, size_, d_rows_);
-                 std::fill(d_rows_ + scored * size_, d_rows_ + rows * size_, T(0));
-                 if (net_.is_shared) add_inputs(first, rows);
-             });
+             plan_.n_scored, scores_, stride_, value, net_.is_shared);
         if (!net_.is_shared)
-            move(net_.input, plan_.input_rows, plan_.n_input_rows, n_inputs_,
-                 [&](int64_t first, int64_t rows) {
-                     std::fill(d_rows_, d_rows_ + rows * n_inputs_, T(0));
-                     add_inputs(first, rows);
-                 });
+            move(net_.input, plan_.input_rows, plan_.n_input_rows, n_inputs_, 0, nullptr, 0, nullptr,
+                 true);
         if (plan_.rows)
-            adagrad_of(net_.bias, plan_.rows, d_column_, plan_.n_scored, 1);
+            adagrad_of(net_.bias, plan_.rows, d_column_, plan_.n_scored, 1, 1);
         else
-            adagrad_of(net_.bias, nullptr, d_column_, 1, plan_.n_scored);
+            adagrad_of(net_.bias, nullptr, d_column_, 1, plan_.n_scored,
+                       plan_.n_scored);
         ended(kOptimiser);
     }
 
@@ -297,38 +244,44 @@ private:
     }
 
     // Each input's gradient to its row of d_rows_, which holds `rows` of them from `first` on.
-    void add_inputs(int64_t first, int64_t rows) {
+    void add_inputs(int64_t first, int64_t rows, int64_t stride) {
         const int64_t* next = lanes_of_ + plan_.n_input_rows;
         for (int64_t row = 0; row < rows; ++row)
             for (int64_t lane = lanes_of_[first + row]; lane >= 0; lane = next[lane]) {
-                T* __restrict out = d_rows_ + row * n_inputs_;
+                T* __restrict out = d_rows_ + row * stride;
                 const T* __restrict d_input = d_value_ + lane * n_inputs_;
 #pragma omp simd
                 for (int64_t j = 0; j < n_inputs_; ++j) out[j] += d_input[j];
             }
     }
 
-    // Some rows of a gradient into d_rows_ by `gradient`, then what they move, and so on.
-    template <typename Gradient>
+    // Moves `rows` of a parameter, some at a time, by their gradient: aᵀ b for the first `n_products`
+    // of them, a (lanes, lda), b (lanes, n_columns), and what the inputs' gradients add.
     void move(const Parameter<T>& moved, const int64_t* rows, int64_t n_rows, int64_t n_columns,
-              Gradient gradient) {
-        const int64_t at_once = std::max<int64_t>(kGradient / n_columns / 16, 1) * 16;
-        for (int64_t first = 0; first < n_rows; first += at_once) {
-            const int64_t n = std::min(at_once, n_rows - first);
-            gradient(first, n);
+              int64_t n_products, const T* a, int64_t lda, const T* b, bool has_inputs = false) {
+        const int64_t stride = rounded_up(n_columns, Vector<T>::size);
+        if (n_products) pack_panels(b, lanes_, n_columns, panels_);
+        for (int64_t first = 0; first < n_rows; first += kRows) {
+            const int64_t n = std::min(kRows, n_rows - first), after = first + n;
+            Lines<T> lines({moved.weight, moved.accumulated, moved.velocity}, rows, after,
+                           std::min(after + kRows, n_rows), n_columns);
+            const int64_t of_product = std::clamp<int64_t>(n_products - first, 0, n);
+            product_rows(a, lda, first, of_product, lanes_, panels_, n_columns, left_, d_rows_, lines);
+            std::fill(d_rows_ + of_product * stride, d_rows_ + n * stride, T(0));
+            if (has_inputs) add_inputs(first, n, stride);
             ended(kBackward);
             const int64_t skipped = rows ? 0 : first * n_columns;
             T* velocity = moved.velocity ? moved.velocity + skipped : nullptr;
             adagrad_of({moved.weight + skipped, moved.accumulated + skipped, velocity},
-                       rows ? rows + first : nullptr, d_rows_, n, n_columns);
+                       rows ? rows + first : nullptr, d_rows_, n, n_columns, stride);
             ended(kOptimiser);
         }
     }
 
     void adagrad_of(const Parameter<T>& moved, const int64_t* rows, const T* gradient,
-                    int64_t n_rows, int64_t n_columns) {
+                    int64_t n_rows, int64_t n_columns, int64_t stride) {
         ::adagrad_of(moved.weight, moved.accumulated, moved.velocity, rows, gradient, n_rows,
-                     n_columns, net_.learning_rate, net_.momentum);
+                     n_columns, stride, net_.learning_rate, net_.momentum);
     }
 
     static void scale(T* __restrict values, const T* __restrict factors, int64_t n) {

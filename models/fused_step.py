@@ -1,13 +1,14 @@
-"""A whole training step as one call of compiled code.
+"""Whole training steps as one call of compiled code.
 
 PyTorch takes some forty calls for a step, which small networks feel, and writes each gradient to
-memory before the optimiser reads it; here it is used while a cache holds it. Its products are those
-of the BLAS in PyTorch, found by name in its library.
-The memory layouts here are those of `fused_step.h`.
+memory before the optimiser reads it; here it is used while a cache holds it. Products without rows
+of tables are those of the BLAS in PyTorch, found by name in its library. Some steps are laid out at
+once: between two of them Python takes several times as long as for many in a row.
+The memory layouts here are those of `fused_layout.h`.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from models.plan import StepPlan
 
 PHASES = ("forward", "loss", "backward", "optimiser")
 _PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
+_AT_ONCE = 8  # steps; their dropout masks wait in a cache
 _GATES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -54,11 +56,11 @@ class _Plan(Structure):
 
 
 class _States(Structure):
-    _fields_ = [(name, c_void_p) for name in ("before", "after", "drop", "drop_input")]
+    _fields_ = [(name, c_void_p) for name in ("before", "after", "drop", "drop_input", "keep")]
 
 
 class FusedStep:
-    """The step of `models.step`, for a network whose layers all have the cell `reset_after`."""
+    """The steps of `models.step`, for a network whose layers all have the cell `reset_after`."""
 
     def __init__(
         self, model: GRU4Rec, optimizer: Adagrad, log_support: Tensor, fused: Fused,
@@ -66,7 +68,7 @@ class FusedStep:
     ) -> None:  # fmt: skip
         """`product` is the address that `blas_product` gives."""
         config, n_layers = model.config, len(model.config.layers)
-        self._call, self._room_of = fused.function("step"), fused.function("step_room")
+        self._call, self._room_of = fused.function("steps"), fused.function("steps_room")
         self._buffers = Buffers(torch.device("cpu"), log_support.dtype)
         self._seconds: ctypes.Array[c_double] | None = None
 
@@ -95,31 +97,55 @@ class FusedStep:
         )  # fmt: skip
 
     def __call__(
-        self, plan: StepPlan, hidden: Hidden, masks: list[Tensor | None]
-    ) -> tuple[Tensor, Hidden]:
-        """Loss (0-d) and the states to carry on; `masks` as `TrainingStep` draws them."""
-        after = [torch.empty_like(state) for state in hidden]
-        rows = plan.rows.data_ptr()
-        laid_out = _Plan(
-            plan.input.shape[0], plan.rows.shape[0], plan.n_scored, plan.input_rows.shape[0],
-            None if plan.covers_all else rows, rows, plan.input_rows.data_ptr(),
-            plan.input.data_ptr(), plan.target.data_ptr(), plan.target_idx.data_ptr(),
-            plan.count.data_ptr(), plan.target_count.data_ptr(), _pointer(plan.weight),
-        )  # fmt: skip
-        pointers = [_pointers(tensors) for tensors in (hidden, after, masks[1:])]
-        states = _States(*map(ctypes.addressof, pointers), _pointer(masks[0]))
-        network, laid_out_at = byref(self._network), byref(laid_out)
-        room = self._buffers("step", self._room_of(network, laid_out_at))
-        loss = room.new_empty(())
-        self._call(
-            network, laid_out_at, byref(states), room.data_ptr(), loss.data_ptr(), self._seconds
-        )
-        return loss, after
+        self, plans: Sequence[StepPlan], hidden: Hidden,
+        masks: Callable[[int], list[Tensor | None]], keep: Tensor | None = None,
+    ) -> tuple[Tensor, Hidden]:  # fmt: skip
+        """Losses (K,) and the states to carry on; `masks` draws those of a step of so many lanes.
+
+        `keep` (K, B) is zero where a lane begins a session.
+        """
+        states = hidden if keep is None else [state.clone() for state in hidden]
+        # The states before a step and after it change places with each step.
+        both = states, [torch.empty_like(state) for state in states]
+        places = [_pointers(tensors) for tensors in both]
+        losses = torch.empty(len(plans), dtype=both[1][0].dtype)
+        if len(plans) > 1 and keep is None:
+            raise ValueError("several steps overwrite the states they begin from, pass `keep`")
+        for start in range(0, len(plans), _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, len(plans)))
+            drops = [masks(plans[n].input.shape[0]) for n in numbers]
+            drop_places = [_pointers(drop[1:]) for drop in drops]
+            laid_out = (_States * len(numbers))(*(
+                _States(
+                    ctypes.addressof(places[n % 2]), ctypes.addressof(places[1 - n % 2]),
+                    ctypes.addressof(drop_place), _pointer(drop[0]),
+                    None if keep is None else keep[n].data_ptr(),
+                )
+                for n, drop, drop_place in zip(numbers, drops, drop_places, strict=True)
+            ))  # fmt: skip
+            self._run([plans[n] for n in numbers], laid_out, losses[start:])
+        return losses, both[len(plans) % 2]
+
+    def _run(self, plans: list[StepPlan], states: Any, losses: Tensor) -> None:
+        n, network = len(plans), byref(self._network)
+        laid_out = (_Plan * n)(*map(_laid_out, plans))
+        room = self._buffers("steps", self._room_of(network, laid_out, n))
+        self._call(network, laid_out, states, n, room.data_ptr(), losses.data_ptr(), self._seconds)
 
     def timed(self) -> Callable[[], dict[str, float]]:
         """Have steps take the time from now on: the thread's CPU seconds by phase until now."""
         seconds = self._seconds = (c_double * len(PHASES))()
         return lambda: dict(zip(PHASES, seconds, strict=True))
+
+
+def _laid_out(plan: StepPlan) -> _Plan:
+    rows = plan.rows.data_ptr()
+    return _Plan(
+        plan.input.shape[0], plan.rows.shape[0], plan.n_scored, plan.input_rows.shape[0],
+        None if plan.covers_all else rows, rows, plan.input_rows.data_ptr(),
+        plan.input.data_ptr(), plan.target.data_ptr(), plan.target_idx.data_ptr(),
+        plan.count.data_ptr(), plan.target_count.data_ptr(), _pointer(plan.weight),
+    )  # fmt: skip
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

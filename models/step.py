@@ -5,6 +5,8 @@ time), so no autograd is needed; the tests hold every weight against it. The los
 live lanes and divided by the batch size, in the tail of an epoch too.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -72,9 +74,10 @@ class TrainingStep:
 
     def __call__(self, plan: StepPlan, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Loss of the step (0-d, left on the device) and the hidden states to carry on."""
-        masks = self._masks(plan.input.shape[0])
         if self.fused_step:
-            return self.fused_step(plan, hidden, masks)
+            losses, hidden = self.fused_step([plan], hidden, self._masks)
+            return losses[0], hidden
+        masks = self._masks(plan.input.shape[0])
         weights, n_scored = self.model.weights, plan.n_scored
         is_shared = self.config.embedding == "shared"
         table = weights["output.weight"]
@@ -121,6 +124,25 @@ class TrainingStep:
             self.optimizer.step_rows("output.weight", plan.rows, table, d_rows)
             self.optimizer.step_rows("output.bias", plan.rows[:n_scored], bias, d_bias)
         return loss.sum() / self.config.batch_size, after
+
+    def steps(
+        self, plans: Sequence[StepPlan], starts: npt.NDArray[np.bool_], hidden: Hidden
+    ) -> tuple[Tensor, Hidden]:
+        """K steps: their losses (K,) and the states to carry on.
+
+        `starts` (K, B): a lane begins a session there, with a state of zeros.
+        """
+        keep = torch.from_numpy(~starts).to(self.device, self.dtype).contiguous()
+        if self.fused_step:
+            return self.fused_step(plans, hidden, self._masks, keep)
+        losses = []
+        has_start: list[bool] = np.any(starts, axis=1).tolist()
+        for plan, keep_lane, resets in zip(plans, keep, has_start, strict=True):
+            if resets:
+                hidden = [state * keep_lane[:, None] for state in hidden]
+            loss, hidden = self(plan, hidden)
+            losses.append(loss)
+        return torch.stack(losses), hidden
 
     def _move_rows(
         self, kernels: Kernels, plan: StepPlan, d_output: Tensor, d_bias: Tensor, d_value: Tensor

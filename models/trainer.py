@@ -160,22 +160,15 @@ class Trainer:
         if self._is_static and block.n_lanes == self._blocks[0].n_lanes:
             self._dropout.begin(self.epoch, self.block)
             return self._static_steps(block, hidden)
-        lanes = self.replicas.lanes(block.n_lanes)
+        lanes, starts = self.replicas.lanes(block.n_lanes), block.starts
         self._dropout.begin(self.epoch, self.block, block.n_lanes, lanes)
-        keep = torch.from_numpy(~block.starts).to(self.step.device, self.step.dtype)
         plans = self.plans(self.epoch, self.block, self.step.device)
         if self.replicas.n > 1:
-            hidden, keep = [state[lanes] for state in hidden], keep[:, lanes]
+            hidden, starts = [state[lanes] for state in hidden], starts[:, lanes]
             plans = [plan.of(lanes) for plan in plans]
-        has_start: list[bool] = np.any(block.starts, axis=1).tolist()
-        losses = []
-        for plan, keep_lane, resets in zip(plans, keep, has_start, strict=True):
-            if resets:
-                hidden = [state * keep_lane[:, None] for state in hidden]
-            loss, hidden = self.step(plan, hidden)
-            losses.append(loss)
+        losses, hidden = self.step.steps(plans, starts, hidden)
         self._hidden = [self.replicas.gathered(state, block.n_lanes) for state in hidden]
-        return float(self.replicas.total(torch.stack(losses).sum())) * self.config.batch_size
+        return float(self.replicas.total(losses.sum())) * self.config.batch_size
 
     def _static_steps(self, block: Block, hidden: Hidden) -> float:
         if self._graphed is None:

@@ -36,7 +36,9 @@ class RawRows:
         """The rows of an object that was made for `first..last`. Raises WrongRowCount."""
         metadata = (table.schema.metadata or {}).get(_METADATA, b"[]")
         erased = np.asarray(msgspec.json.decode(metadata, type=list[int]), dtype=np.int64)
-        numbers = np.setdiff1d(np.arange(first, last + 1, dtype=np.int64), erased)
+        numbers = np.arange(first, last + 1, dtype=np.int64)
+        if len(erased):
+            numbers = np.setdiff1d(numbers, erased)
         if len(numbers) != table.num_rows:
             raise WrongRowCount(
                 f"should hold {len(numbers)} rows by its name and holds {table.num_rows}"

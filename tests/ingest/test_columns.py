@@ -1,6 +1,8 @@
 """Batches in columns are what single events are: accepted, kept, shipped and folded alike."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -13,57 +15,15 @@ from hypothesis import strategies as st
 from ingest import events, session_columns, sessions
 from ingest.columns import MIN_TOGETHER, Together
 from ingest.contract import to_arrow
-from ingest.events import Decoded, decode_events
+from ingest.events import Decoded, decode_json
 from ingest.rows import are_columns, events_table, lines_of, packed_columns, packed_lines
-from warehouse.contracts import EVENT_NAMES, RAW_EVENT_SCHEMA
+from tests.ingest.sent_events import NOW, RIGHT, context_of, without_compiled_code
+from warehouse.contracts import RAW_EVENT_SCHEMA
 from warehouse.settings import IngestSettings
 
-NOW = datetime(2026, 3, 1, 12, 30, 15, 123_457, tzinfo=UTC)
-IDS = st.uuids().map(str) | st.uuids().map(lambda one: str(one).upper())
-TEXT = st.none() | st.text(max_size=12) | st.sampled_from(['a"b', "a\\b", "\n\t\x00", "ü🛶", "a,b"])
-WORDS = TEXT | st.sampled_from(["one", "two"])
-TIMES = st.integers(946_684_800_000_000, 1_772_000_000_000_000).map(
-    lambda passed: sessions.from_microseconds(passed).isoformat()
-)
-ITEM = st.fixed_dictionaries(
-    {},
-    optional={
-        "item_id": st.none()
-        | st.text(min_size=1, max_size=8)
-        | st.sampled_from(['"', "\\", "\x01"]),
-        "item_name": TEXT,
-        "price": st.none() | st.floats(0, 1e9) | st.integers(0, 10**6),
-        "quantity": st.none() | st.integers(0, 2**31 - 1),
-        "index": st.none() | st.integers(0, 2**31 - 1),
-    },
-)
-RIGHT = st.fixed_dictionaries(
-    {
-        "event_id": IDS,
-        "event_name": st.sampled_from(EVENT_NAMES),
-        "session_id": st.sampled_from([None, "", "s1", "s2", 's"3']),
-        "visitor_id": st.sampled_from(["v1", "v2"]),
-        "items": st.lists(ITEM, min_size=1, max_size=3).map(
-            lambda items: [{"item_id": "first"}, *items]
-        ),
-    },
-    optional={
-        "occurred_at": TIMES
-        | st.integers(946_684_800_000, 1_772_000_000_000)
-        | st.none()
-        | st.just("2026-03-01T13:30:15.5+02:30"),
-        "user_id": WORDS,
-        "item_list_id": WORDS,
-        "recommendation_id": WORDS,
-        "value": st.none() | st.floats(0, 1e12),
-        "currency": st.sampled_from([None, "EUR", ""]),
-        "page_url": WORDS,
-        "referrer": WORDS,
-        "user_agent": st.sampled_from([None, "", "Mozilla/5.0 Firefox/128.0"]),
-        "consent": WORDS,
-        "extra": st.none() | st.sampled_from([{"a": [1, None]}, '{"ip": "203.0.113.9"}', {}]),
-    },
-)
+Way = Callable[[], AbstractContextManager[None]]
+WAYS: list[Way] = [nullcontext, without_compiled_code]
+
 # Wrong in one way each, or right in a way that columns leave to single events.
 ODD: list[dict[str, Any]] = [
     {"event_id": None},
@@ -98,15 +58,18 @@ ODD: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("agent", ["keep", "family", "drop"])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(RIGHT, min_size=1, max_size=5))
 def test_right_batches_are_kept_and_shipped_as_single_events_are(
-    agent: str, sent: list[dict[str, Any]]
+    agent: str, way: Way, sent: list[dict[str, Any]]
 ) -> None:
     limits = IngestSettings(user_agent=agent)
     body = msgspec.json.encode(sent) + b" " * 4_096
-    together, singly = decode_together(body, limits), decode_singly(body, limits)
+    with way():
+        together = decode_together(body, limits)
+    singly = decode_singly(body, limits)
     assert isinstance(together.events, Together)
     assert not isinstance(singly.events, Together)
     assert list(together.events) == singly.events
@@ -122,9 +85,27 @@ def test_right_batches_are_kept_and_shipped_as_single_events_are(
     assert both.equals(pa.concat_tables([table, table, table]).combine_chunks())
 
 
+def test_rows_that_lack_empty_columns_are_read_as_before() -> None:
+    event = {"event_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "event_name": "page_view",
+             "visitor_id": "v"}  # fmt: skip
+    table = to_arrow(list(decode_singly(msgspec.json.encode([event])).events))
+    full = [name for name in table.column_names if not table[name].null_count]
+    assert len(full) < len(table.column_names)
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.select(full).schema) as writer:
+        writer.write_table(table.select(full))
+    data = stream.getvalue()
+    packed = pa.Codec("lz4_raw").compress(data, asbytes=True)
+    piece = b"\x02" + len(data).to_bytes(4, "little") + packed
+    assert events_table([piece]).equals(table)
+    sessions_of = session_columns.session_rows(events_table([piece], session_columns.SCHEMA))
+    assert sessions_of["key"].to_pylist() == ["v:v"]
+
+
 @pytest.mark.parametrize("odd", ODD, ids=str)
 @pytest.mark.parametrize("place", [0, -1])
-def test_an_odd_event_is_judged_as_by_itself(odd: dict[str, Any], place: int) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_an_odd_event_is_judged_as_by_itself(way: Way, odd: dict[str, Any], place: int) -> None:
     sent = [
         {
             "event_id": f"3f2504e0-4f89-41d3-9a0c-0305e82c33{n:02x}",
@@ -137,15 +118,20 @@ def test_an_odd_event_is_judged_as_by_itself(odd: dict[str, Any], place: int) ->
     ]
     sent[place] |= odd
     body = msgspec.json.encode(sent)
-    together, singly = decode(body), decode_singly(body)
+    with way():
+        together = decode(body)
+    singly = decode_singly(body)
     assert together.rejected == singly.rejected
     assert together.n_minted == singly.n_minted
     assert [known(one) for one in together.events] == [known(one) for one in singly.events]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=100, deadline=None)
 @given(st.lists(RIGHT, min_size=1, max_size=40), st.integers(0, 40))
-def test_sessions_are_folded_as_from_single_events(sent: list[dict[str, Any]], cut: int) -> None:
+def test_sessions_are_folded_as_from_single_events(
+    way: Way, sent: list[dict[str, Any]], cut: int
+) -> None:
     accepted = [
         *decode_singly(msgspec.json.encode(sent[:cut] or sent)).events,
         *decode_singly(
@@ -156,24 +142,28 @@ def test_sessions_are_folded_as_from_single_events(sent: list[dict[str, Any]], c
     expected: dict[str, sessions.SessionPart] = {}
     sessions.add(expected, sessions.decode_session_events(lines_of(lines)))
     table = events_table([lines], session_columns.SCHEMA)
-    rows = session_columns.session_rows(table)
-    assert [row.key for row in rows] == sorted(expected, key=str.encode)
-    for row in rows:
-        found, wanted = sessions.SessionPart(), expected[row.key]
-        found.add(row)
+    chunks = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
+    with way():
+        rows = session_columns.session_rows(table)
+        assert session_columns.session_rows(chunks).equals(rows)
+    assert rows.schema.equals(session_columns.ROWS)
+    assert rows["key"].to_pylist() == sorted(expected, key=str.encode)
+    for row in rows.to_pylist():
+        found, wanted = sessions.SessionPart(), expected[row["key"]]
+        found.add(row["visitor_id"], row["seen_at"], row["steps"])
         assert found == wanted
-        assert row.has_items == wanted.has_items
+        assert row["has_items"] == wanted.has_items
 
 
-def test_no_events_make_no_sessions() -> None:
-    assert session_columns.session_rows(session_columns.SCHEMA.empty_table()) == []
+@pytest.mark.parametrize("way", WAYS)
+def test_no_events_make_no_sessions(way: Way) -> None:
+    with way():
+        rows = session_columns.session_rows(session_columns.SCHEMA.empty_table())
+    assert rows.equals(pa.RecordBatch.from_pylist([], session_columns.ROWS))
 
 
 def decode(body: bytes, limits: IngestSettings | None = None, at: datetime = NOW) -> Decoded:
-    return decode_events(
-        body, limits=limits or IngestSettings(), received_at=at, ip="203.0.113.9",
-        user_agent="Mozilla/5.0 Chrome/128.0", source="json",
-    )  # fmt: skip
+    return decode_json(body, context_of(limits, at))
 
 
 def decode_together(body: bytes, limits: IngestSettings) -> Decoded:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models import dropout as dropout_module
 from models import fused as fused_module
 from models import step as step_module
 from models.dropout import Dropout
@@ -18,6 +19,7 @@ from models.losses import bpr_max, cross_entropy
 from models.optimizer import Adagrad
 from models.plan import plan_steps
 from models.step import TrainingStep
+from warehouse import compiled as warehouse_compiled
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -128,6 +130,49 @@ def test_a_compiled_step_moves_everything_as_one_of_pytorch_does(
         assert_close(compiled.model.weights[name], expected)
 
 
+def test_steps_in_one_call_are_those_one_by_one(fused: Fused, dtype: torch.dtype) -> None:
+    config = GRU4RecConfig(layers=(5, 9), batch_size=6, n_sample=30)
+    rng = np.random.default_rng(8)
+    inputs, targets = rng.integers(0, 60, (2, 11, 6))
+    plans = plan_steps(
+        inputs, targets, rng.integers(0, 60, (11, 30)), 60, is_shared=True, device=CPU, dtype=dtype
+    )
+    starts = rng.random((11, 6)) < 0.3
+
+    def trained(at_once: int) -> tuple[list[Tensor], Tensor]:
+        model = GRU4Rec.initial(config, 60, np.random.default_rng(3), dtype=dtype)
+        dropout = Dropout(np.random.SeedSequence(1), CPU, dtype)
+        step = TrainingStep(model, np.ones(60, np.int64), dropout)
+        if step.fused_step is None:
+            pytest.skip("no matrix product by that name in this PyTorch")
+        hidden, losses = [state + 0.5 for state in model.zero_hidden(6)], []
+        first = [state.clone() for state in hidden]
+        before = hidden
+        for n in range(0, 11, at_once):
+            now = slice(n, n + at_once)
+            loss, hidden = step.steps(plans[now], starts[now], hidden)
+            losses.append(loss)
+        assert all(map(torch.equal, before, first))
+        return [*hidden, *model.weights.values()], torch.cat(losses)
+
+    (found, losses), (expected, expected_losses) = trained(11), trained(1)
+    assert torch.equal(losses, expected_losses)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_masks_are_those_without_a_compiler(
+    fused: Fused, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> Tensor:
+        dropout = Dropout(np.random.SeedSequence(4), CPU, dtype)
+        return torch.cat([dropout.mask((7, 31), p) for p in (0.05, 0.5, 0.99) * 3])
+
+    compiled = drawn()
+    monkeypatch.setattr(dropout_module, "kept", lambda *options: None)
+    assert torch.equal(compiled, drawn())
+    assert 0 < (compiled == 0).sum() < compiled.numel()
+
+
 def test_a_library_without_the_product_leaves_the_step_to_pytorch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,7 +216,7 @@ def test_gather(fused: Fused, dtype: torch.dtype) -> None:
 def test_without_a_compiler_training_says_so_and_takes_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fused_module, "_COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(warehouse_compiled, "_COMPILERS", ("no-such-compiler",))
     fused_module.compiled.cache_clear()
     with caplog.at_level(logging.INFO):
         assert fused_for(CPU, torch.float32) is None
@@ -185,7 +230,7 @@ def test_a_compiler_that_fails_is_reported_with_what_it_said(
     broken = tmp_path / "broken-compiler"
     broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(fused_module, "_COMPILERS", ("broken-compiler",))
+    monkeypatch.setattr(warehouse_compiled, "_COMPILERS", ("broken-compiler",))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     fused_module.compiled.cache_clear()
     assert fused_for(CPU, torch.float32) is None

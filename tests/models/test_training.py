@@ -264,15 +264,17 @@ def test_training_carries_the_states_that_each_session_has_alone(n_lanes: int, r
     config = replace(TINY, learning_rate=1e-9, layers=(4, 6), batch_size=n_lanes)
     trainer = Trainer(ring, config, torch.device("cpu"), seed=1)
     expected = trainer.model.states(ring)
-    step, carried = trainer.step, []
+    steps, carried = trainer.step.steps, []
 
-    def recorded(plan, hidden):
-        loss, hidden = step(plan, hidden)
-        carried.append(hidden[-1])
-        return loss, hidden
+    def recorded(plans, starts, hidden):
+        losses = []
+        for number, plan in enumerate(plans):
+            loss, hidden = steps([plan], starts[number : number + 1], hidden)
+            losses.append(loss)
+            carried.append(hidden[-1])
+        return torch.cat(losses), hidden
 
-    recorded.device, recorded.dtype = step.device, step.dtype
-    trainer.step = recorded
+    trainer.step.steps = recorded
     with torch.no_grad():
         trainer.run_epoch()
     found = torch.cat(carried)
