@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import lru_cache
 from time import monotonic
 
 import msgspec
@@ -19,18 +18,10 @@ from api import rates
 from api.body import read_body, replayed
 from api.errors import Refused, refused, shown
 from api.key_file import KeyHolder, KeyState
-from api.keys import (
-    ADMIN,
-    EVENTS_WRITE,
-    ITEMS_READ,
-    RECOMMEND_READ,
-    STATUS_READ,
-    Key,
-    KeyRefused,
-    verified,
-)
+from api.keys import Key, KeyRefused, verified
 from api.metrics import Metrics
 from api.rates import Buckets, Limit
+from api.scopes import scope_of
 from api.sent_key import MAY_CARRY_IN_BODY, SentKey, in_body, in_request, is_ours, without_keys
 from ingest.events import InvalidBody
 from warehouse.origins import Origins
@@ -38,24 +29,8 @@ from warehouse.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Paths that ask for no key: pages and scripts for everybody, and what health checks look at.
-OPEN_PATHS = frozenset(
-    (
-        "/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readyz",
-        "/shallop.js", "/shallop.mjs", "/shallop-carousel.js", "/shallop.d.ts",
-    )
-)  # fmt: skip
-# The second is asked by Segment's library for browsers before it has a key to send.
-OPEN_FOLDERS = ("/static/", "/v1/projects/")
 RETRY_AFTER_SECONDS = 10
 
-_SCOPES = {
-    "/recommend": RECOMMEND_READ,
-    "/items": ITEMS_READ,
-    "/categories": ITEMS_READ,
-    "/status": STATUS_READ,
-    "/metrics": STATUS_READ,
-}
 _OF_THE_BODY = (400, 413, 415)
 _UNAUTHORISED = {"WWW-Authenticate": 'Bearer realm="shallop"'}
 _LISTED = "SHALLOP_SERVING__CORS_ORIGINS"
@@ -72,18 +47,6 @@ class Caller(msgspec.Struct, frozen=True):
 ANYBODY = Caller()
 # Of the request that is being answered.
 caller: ContextVar[Caller] = ContextVar("caller", default=ANYBODY)
-
-
-@lru_cache(maxsize=1024)
-def scope_of(path: str, is_event_path: bool) -> str | None:
-    """The scope that a path asks for, None where it is open; what is unknown is for `admin`."""
-    if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
-        return None
-    if path in _SCOPES:
-        return _SCOPES[path]
-    if path.startswith("/items/"):
-        return ITEMS_READ
-    return EVENTS_WRITE if is_event_path else ADMIN
 
 
 class AccessControl:
@@ -114,6 +77,22 @@ class AccessControl:
     def may_read(self, origin: str) -> bool:
         """Whether pages of this origin may read what is replied."""
         return self._origins.allows(origin) or self.keys.look().origins.allows(origin)
+
+    def admit_now(self, needed: str, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """`admit` for what reads no key in the body and sees no key itself. Raises Refused."""
+        try:
+            state = self.keys.look()
+            if not state.is_required:
+                self._check_listed(headers)
+            elif state.is_locked:
+                raise _locked()
+            else:
+                self._enter(
+                    in_request(headers, scope["query_string"]), needed, state, scope, headers
+                )
+        except Refused as error:
+            self.count(error)
+            raise
 
     async def admit(
         self, path: str, is_event_path: bool, scope: Scope, receive: Receive
@@ -152,7 +131,7 @@ class AccessControl:
     def _anybody(self, scope: Scope) -> Scope:
         """The request as the route may see it, where no key is asked for."""
         if self._origins:
-            self._check_origin(dict(scope["headers"]), self._origins, _LISTED)
+            self._check_listed(dict(scope["headers"]))
         caller.set(ANYBODY)
         return _without_keys(scope)
 
@@ -172,12 +151,23 @@ class AccessControl:
                 raise refused(error) from None
             sent = in_body(body) or sent
             allowed, receive = replayed(allowed, body)
+        caller.set(self._enter(sent, needed, state, scope, headers))
+        return allowed, receive
+
+    def _enter(
+        self,
+        sent: SentKey | None,
+        needed: str,
+        state: KeyState,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+    ) -> Caller:
+        """Whom a request is let in for. Raises Refused."""
         key = _known(sent, state, needed)
         self._check_place(key, sent, headers)
         limits = self._limits(key, scope)
         rates.enter(limits, self._clock)
-        caller.set(Caller(limits, key.kind == "write"))
-        return allowed, receive
+        return Caller(limits, key.kind == "write")
 
     def _check_place(self, key: Key, sent: SentKey | None, headers: Mapping[bytes, bytes]) -> None:
         """Whether this key may come from where it came. Raises Refused (403)."""
@@ -202,6 +192,10 @@ class AccessControl:
                 field="key",
                 remedy="send it as `Authorization: Bearer`, and rotate it (`shallop keys rotate`)",
             )
+
+    def _check_listed(self, headers: Mapping[bytes, bytes]) -> None:
+        if self._origins:
+            self._check_origin(headers, self._origins, _LISTED)
 
     def _check_origin(
         self, headers: Mapping[bytes, bytes], allowed: Origins, listed_by: str

@@ -1,7 +1,8 @@
 """The one app: collector, recommendations, status and pages.
 
-`uvicorn --factory api.app:create_app`, with as many workers as wanted. It starts, and acknowledges
-events, with the object store down and before any model exists; /readyz and /status say so.
+`shallop serve`, or `uvicorn --factory api.app:create_app --http api.connection:EventsConnection`,
+with as many workers as wanted. It starts, and acknowledges events, with the object store down and
+before any model exists; /readyz and /status say so.
 """
 
 import gc
@@ -22,6 +23,7 @@ from api.metrics import Metrics
 from api.parts import Parts, running
 from api.recommend import RecommendEndpoint
 from api.recommender import Recommender
+from api.single_events import STATE, SingleEvents
 from ingest.compiled import compiled
 from ingest.protocols.routes import EVENTS_PATH
 from warehouse import log
@@ -62,8 +64,9 @@ class ShallopApp(FastAPI):
             await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        front = Front(super().build_middleware_stack(), self.endpoints, self.access, self.metrics)
-        return Cors(front, self.access.may_read)
+        inner = super().build_middleware_stack()
+        self.front = Front(inner, self.endpoints, self.access, self.metrics)
+        return Cors(self.front, self.access.may_read)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -79,27 +82,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     assert isinstance(app, ShallopApp)
     log.configure(app.settings.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
     compiled()  # now: it takes seconds once, and no request should wait for it
     async with app.metrics.settling(), running(app.settings, app.metrics, app.access) as parts:
         app.state.parts = parts
-        app.endpoints.update(_hot_paths(parts))
+        events = Collector(parts.outbox, app.settings.ingest, app.metrics, app.access.charge)
+        app.endpoints.update(_hot_paths(parts, events))
         # What is loaded stays: walking a few hundred thousand objects again in each full
         # collection would stop all requests for a tenth of a second and more.
         gc.collect()
         gc.freeze()
-        yield
+        yield {STATE: SingleEvents(app.front, events)}
 
 
-def _hot_paths(parts: Parts) -> dict[str, Endpoint]:
+def _hot_paths(parts: Parts, events: Collector) -> dict[str, Endpoint]:
     settings = parts.settings
     recommender = Recommender(
         parts.champion, parts.catalogue, parts.outbox, settings, parts.metrics
     )
-    events = Collector(parts.outbox, settings.ingest, parts.metrics, parts.access.charge)
     return {
         EVENTS_PATH: events,
         **protocols.endpoints(events),

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope
 from api.body import read_body
 from api.errors import ErrorDetail, Refused, refused, shown
 from api.front import Reply
+from api.keys import blanked
 from api.metrics import Metrics
 from api.seldom import Seldom
 from ingest.allowance import Allowance
@@ -87,7 +88,7 @@ class Collector:
     async def answer(self, scope: Scope, receive: Receive) -> Reply:
         headers = dict(scope["headers"])
         source, decode = _reading(headers.get(b"content-type", b""))
-        return _reply(await self.take(scope, receive, headers, source, decode))
+        return reply_to(await self.take(scope, receive, headers, source, decode))
 
     async def take(
         self,
@@ -155,14 +156,32 @@ class Collector:
         try:
             await self.outbox.append(decoded)
         except (OutboxFull, OutboxBroken) as error:
-            raise self._unavailable(error) from None
+            raise self.unavailable(error) from None
+        self.count(decoded)
+
+    def plain(self, scope: Scope, headers: dict[bytes, bytes], body: bytes) -> Decoded | None:
+        """The one event of a request that holds one, right, as JSON and not packed; None for all
+        else. Nothing is done with it yet.
+        """
+        source, decode = _reading(headers.get(b"content-type", b""))
+        if decode is not decode_json or b"content-encoding" in headers:
+            return None
+        try:
+            decoded = decode(blanked(body), self.context(scope, headers, source))
+        except InvalidBody:
+            return None
+        return decoded if len(decoded.events) == 1 and not decoded.rejected else None
+
+    def count(self, decoded: Decoded) -> None:
+        """Count what became durable."""
         self.metrics.count_accepted(decoded.source, len(decoded.events))
         if decoded.n_erased:
             self.metrics.events_erased.labels(decoded.source).inc(decoded.n_erased)
         for rejection, _ in decoded.rejected:
             self.metrics.events_rejected.labels(decoded.source, rejection.reason).inc()
 
-    def _unavailable(self, error: OutboxFull | OutboxBroken) -> Refused:
+    def unavailable(self, error: OutboxFull | OutboxBroken) -> Refused:
+        """What is said of events that are not durable."""
         code, message = "outbox_full", str(error)
         if isinstance(error, OutboxBroken):
             if self._seldom.is_due("outbox_broken"):
@@ -184,7 +203,8 @@ def _all_accepted(n_events: int) -> bytes:
     return _encode(EventsReply(n_events, 0, []))
 
 
-def _reply(decoded: Decoded) -> Reply:
+def reply_to(decoded: Decoded) -> Reply:
+    """What is said of events that are durable."""
     if decoded.events and not (decoded.rejected or decoded.n_minted or decoded.n_erased):
         return Reply(202, _all_accepted(len(decoded.events)))
     errors = [rejection for rejection, _ in decoded.rejected]

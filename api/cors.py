@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Refused, shown
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
 _ALLOWED = (
     (b"access-control-allow-methods", b"GET, POST"),
     (
@@ -73,6 +75,11 @@ def _header(scope: Scope, wanted: bytes) -> bytes | None:
     return None
 
 
+def allowing(origin: bytes) -> Headers:
+    """What tells the browser that pages of this origin may read the reply."""
+    return (_ALLOW_ORIGIN, origin), _VARY, _EXPOSED
+
+
 def _allowing(origin: bytes, send: Send) -> Send:
     """`send`, which also tells the browser that pages of this origin may read the reply."""
 
@@ -80,7 +87,7 @@ def _allowing(origin: bytes, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = message.get("headers", ())
             if not any(name == _ALLOW_ORIGIN for name, _ in headers):
-                message["headers"] = [*headers, (_ALLOW_ORIGIN, origin), _VARY, _EXPOSED]
+                message["headers"] = [*headers, *allowing(origin)]
         await send(message)
 
     return send_allowing

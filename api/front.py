@@ -74,7 +74,7 @@ class Front:
             await self.app(scope, receive, send)
             return
         started = perf_counter()
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope)
         log.request_id.set(request_id.decode())
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = self.endpoints.get(path)
@@ -86,7 +86,7 @@ class Front:
         except ClientGone:
             return
         await _send_reply(send, reply, request_id)
-        self._observe(path, scope["method"], reply.status, started)
+        self.observe(path, scope["method"], reply.status, started)
 
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, request_id: bytes, started: float
@@ -96,7 +96,7 @@ class Front:
             scope, receive = await self.access.admit(path, False, scope, receive)
         except Refused as error:
             await _send_reply(send, _as_reply(error), request_id)
-            self._observe("refused", scope["method"], error.status, started)
+            self.observe("refused", scope["method"], error.status, started)
             return
         status = 0
         is_whole = False
@@ -118,7 +118,7 @@ class Front:
             if not is_whole:
                 raise  # only a cut connection tells the client
         route = getattr(scope.get("route"), "path", None) or "unmatched"
-        self._observe(route, scope["method"], status, started)
+        self.observe(route, scope["method"], status, started)
 
     async def _answered(
         self, endpoint: Endpoint, path: str, scope: Scope, receive: Receive
@@ -130,17 +130,22 @@ class Front:
         try:
             scope, receive = await self.access.admit(path, True, scope, receive)
             return await endpoint.answer(scope, receive)
-        except Refused as error:
-            if error.status >= 500 and self._seldom.is_due(error.detail.code):
-                logger.warning("request_refused path=%s error=%r", path, error.detail.message)
-            return endpoint.refusal(error) if isinstance(endpoint, OwnErrors) else _as_reply(error)
         except ClientGone:
             raise
-        except Exception:
-            logger.exception("request_failed method=%s path=%s", scope["method"], path)
-            return _as_reply(internal_error(log.request_id.get()))
+        except Exception as error:
+            return self.instead(endpoint, scope["method"], path, error)
 
-    def _observe(self, path: str, method: str, status: int, started: float) -> None:
+    def instead(self, endpoint: Endpoint, method: str, path: str, error: Exception) -> Reply:
+        """What is replied in place of an endpoint's answer."""
+        if not isinstance(error, Refused):
+            logger.error("request_failed method=%s path=%s", method, path, exc_info=error)
+            return _as_reply(internal_error(log.request_id.get()))
+        if error.status >= 500 and self._seldom.is_due(error.detail.code):
+            logger.warning("request_refused path=%s error=%r", path, error.detail.message)
+        return endpoint.refusal(error) if isinstance(endpoint, OwnErrors) else _as_reply(error)
+
+    def observe(self, path: str, method: str, status: int, started: float) -> None:
+        """Count a request that was answered; `started` is of `perf_counter`."""
         seconds = perf_counter() - started
         self.metrics.observe_request(path, method, status, seconds)
         if logger.isEnabledFor(logging.DEBUG):
@@ -153,7 +158,7 @@ def _as_reply(error: Refused) -> Reply:
     return Reply(error.status, error.body, error.headers)
 
 
-def _request_id(scope: Scope) -> bytes:
+def request_id_of(scope: Scope) -> bytes:
     """The client's `X-Request-ID` where it is a plain word, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -161,7 +166,8 @@ def _request_id(scope: Scope) -> bytes:
     return b"%032x" % getrandbits(128)
 
 
-async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:
+def headers_of(reply: Reply, request_id: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a whole reply, as ASGI has them."""
     headers = [(b"x-request-id", request_id)]
     if reply.status != 204:
         headers += (
@@ -172,5 +178,10 @@ async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:
         headers += (
             (name.lower().encode(), value.encode()) for name, value in reply.headers.items()
         )
+    return headers
+
+
+async def _send_reply(send: Send, reply: Reply, request_id: bytes) -> None:
+    headers = headers_of(reply, request_id)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from api.access import scope_of
 from api.openapi_parts import error, retry
+from api.scopes import scope_of
 from ingest.protocols.routes import PIXEL_PATH
 
 _SCHEMES: dict[str, dict[str, str]] = {

@@ -15,6 +15,7 @@ from cli.bench_collector import uvicorn_on
 from cli.bench_table import show
 from cli.console import errors, fail, load_settings
 from cli.load import Load, Template, request_bytes, run_load
+from cli.serving import APP
 
 _MAX_ROUNDS = 3  # of a second or more
 _SESSION_STEPS = 5
@@ -104,7 +105,7 @@ def _invented(n_items: int, workers: int) -> Iterator[dict[str, _App]]:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             with errors.status(f"{name} of {n_items:,} items is made up"):
                 sessions = _publish(home, n_items, **how)
-                running = uvicorn_on("api.app:create_app", "/readyz", home, workers)
+                running = uvicorn_on(APP, "/readyz", home, workers)
                 port = stack.enter_context(running)
                 _wait_for_model(port)
             apps[name] = _App(port, n_items, sessions)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cli.bench_collector import uvicorn_on
 from cli.console import console, errors, fail
+from cli.serving import APP
 from ingest.history.delivery import deliver
 from ingest.history.direct import write
 from ingest.history.history import open_history
@@ -57,7 +58,7 @@ def replay(
 
         timed("read once, nothing kept", read)
         timed("--direct, ids and rules and Parquet", direct)
-        with uvicorn_on("api.app:create_app", "/readyz", home, 1) as port:
+        with uvicorn_on(APP, "/readyz", home, 1) as port:
             url = f"http://127.0.0.1:{port}"
 
             def over_http() -> None:

@@ -15,6 +15,7 @@ from random import Random
 import httpx
 
 from cli.local_s3 import LocalS3
+from cli.serving import APP, CONNECTION
 from warehouse.settings import Settings
 
 _READY_SECONDS = 60.0
@@ -115,7 +116,7 @@ class Collectors:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
         command = [
-            sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app",
+            sys.executable, "-m", "uvicorn", "--factory", APP, "--http", CONNECTION,
             "--port", str(port), "--log-level", "critical", "--no-access-log",
         ]  # fmt: skip
         return subprocess.Popen(

@@ -11,6 +11,9 @@ import uvicorn
 
 from cli.console import fail, load_settings
 
+APP = "api.app:create_app"
+CONNECTION = "api.connection:EventsConnection"
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -24,8 +27,9 @@ def serve(
     n_workers = workers or settings.serving.workers
     with sharing() if n_workers > 1 else nullcontext():
         uvicorn.run(
-            "api.app:create_app",
+            APP,
             factory=True,
+            http=CONNECTION,
             host=host or settings.serving.host,
             port=port or settings.serving.port,
             workers=n_workers,

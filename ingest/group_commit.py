@@ -6,25 +6,30 @@ often, which cost half as much again as the commits themselves.
 """
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from ingest.events import Decoded
+
+logger = logging.getLogger(__name__)
 
 _MAX_GROUP_EVENTS = 5_000
 
 Outcome = Exception | None
+# Told once what became of a request.
+Done = Callable[[Outcome], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A request and who waits for it; without a loop the future is a concurrent one."""
+class _Waiting(NamedTuple):
+    """A request and who waits for it, in the thread of `loop`; without one, in any."""
 
     decoded: Decoded
-    future: "asyncio.Future[None] | Future[None]"
+    done: Done
     loop: asyncio.AbstractEventLoop | None
 
 
@@ -53,8 +58,13 @@ class GroupCommit:
 
     async def add(self, decoded: Decoded) -> None:
         """Return once the request is durable, else raise its outcome."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begin(decoded, partial(_resolve, future))
+        await future
+
+    def begin(self, decoded: Decoded, done: Done) -> None:
+        """`add` for callers within an event loop that do not wait: it calls `done` in its turn."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
         with self._lock:
             self._check_open()
             arrived = self._arrived.get(loop)
@@ -62,15 +72,14 @@ class GroupCommit:
                 arrived = self._arrived[loop] = []
                 # Called after all that is ready to run now.
                 loop.call_soon(self._hand_over, loop)
-            arrived.append(_Waiting(decoded, future, loop))
-        await future
+            arrived.append(_Waiting(decoded, done, loop))
 
     def add_now(self, decoded: Decoded) -> None:
         """`add` for callers without an event loop."""
         future: Future[None] = Future()
         with self._lock:
             self._check_open()
-            self._queue.put([_Waiting(decoded, future, None)])
+            self._queue.put([_Waiting(decoded, partial(_resolve, future), None)])
         future.result()
 
     def close(self) -> bool:
@@ -101,7 +110,7 @@ class GroupCommit:
         while not is_last:
             group, is_last = self._next_group()
             if group:
-                _resolve(group, self._commit([waiting.decoded for waiting in group]))
+                _tell(group, self._commit([waiting.decoded for waiting in group]))
                 self._afterwards()
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
@@ -121,13 +130,11 @@ class GroupCommit:
         return group, True
 
 
-def _resolve(group: Iterable[_Waiting], outcomes: Iterable[Outcome]) -> None:
+def _tell(group: Iterable[_Waiting], outcomes: Iterable[Outcome]) -> None:
     """Tell the waiting, with one wake-up for each event loop."""
-    by_loop: dict[
-        asyncio.AbstractEventLoop | None, list[tuple[asyncio.Future[None] | Future[None], Outcome]]
-    ] = {}
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Done, Outcome]]] = {}
     for waiting, outcome in zip(group, outcomes, strict=True):
-        by_loop.setdefault(waiting.loop, []).append((waiting.future, outcome))
+        by_loop.setdefault(waiting.loop, []).append((waiting.done, outcome))
     for loop, settled in by_loop.items():
         if loop is None:
             _settle(settled)
@@ -138,11 +145,18 @@ def _resolve(group: Iterable[_Waiting], outcomes: Iterable[Outcome]) -> None:
             continue
 
 
-def _settle(settled: list[tuple["asyncio.Future[None] | Future[None]", Outcome]]) -> None:
-    for future, error in settled:
-        if future.done():  # the request was given up meanwhile
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+def _settle(settled: list[tuple[Done, Outcome]]) -> None:
+    for done, outcome in settled:
+        try:
+            done(outcome)
+        except Exception:  # what befalls one must not keep the others waiting
+            logger.exception("outbox=not_told outcome=%r", outcome)
+
+
+def _resolve(future: "asyncio.Future[None] | Future[None]", outcome: Outcome) -> None:
+    if future.done():  # the request was given up meanwhile
+        return
+    if outcome is None:
+        future.set_result(None)
+    else:
+        future.set_exception(outcome)

@@ -16,7 +16,7 @@ from ingest import sessions
 from ingest.appending import Appender
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
-from ingest.group_commit import GroupCommit
+from ingest.group_commit import Done, GroupCommit
 from ingest.moments import from_microseconds
 from ingest.outbox_file import EVENTS, OutboxBroken, OutboxFile
 from ingest.session_tail import SessionTail
@@ -53,6 +53,12 @@ class Outbox:
     async def append(self, decoded: Decoded) -> None:
         """Return once the events are on disk. Raises OutboxFull, OutboxBroken."""
         await self._commits.add(decoded)
+
+    def begin_append(self, decoded: Decoded, done: Done) -> None:
+        """`append` for callers within an event loop that do not wait: it calls `done` in its turn,
+        with None once the events are on disk, else with the error. Raises OutboxBroken.
+        """
+        self._commits.begin(decoded, done)
 
     def append_now(self, decoded: Decoded) -> None:
         """`append` for callers without an event loop."""
@@ -137,9 +143,15 @@ class Outbox:
 
     def _fold(self) -> None:
         """Keep what is left to fold, and so what a reader has to read, within bounds."""
+        if self._appender.n_unfolded < sessions.FOLD_EVENTS:
+            return
         try:
-            while self._appender.n_unfolded >= sessions.FOLD_EVENTS:
-                self.fold()
-                self._appender.n_unfolded = sessions.n_unfolded(self.file)
+            with self.file.alone("fold") as is_alone:  # else each worker would do the same work
+                while is_alone and self._still_unfolded() >= sessions.FOLD_EVENTS:
+                    self.fold()
         except Exception:  # the events are durable: the next group tries again
             logger.exception("sessions=not_folded n_events=%d", self._appender.n_unfolded)
+
+    def _still_unfolded(self) -> int:
+        self._appender.n_unfolded = sessions.n_unfolded(self.file)
+        return self._appender.n_unfolded

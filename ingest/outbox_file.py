@@ -136,6 +136,20 @@ class OutboxFile:
         rows = self.rows(sql, *values)
         return rows[0] if rows else None
 
+    @contextmanager
+    def alone(self, task: str) -> Iterator[bool]:
+        """Whether no other process is at this task; the system frees the lock with ours."""
+        lock = os.open(self.path.with_suffix(f".{task}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(lock)
+
     def shrink(self) -> bool:
         """Move some of the file's end into its free pages and cut it off; whether there is more.
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from api import access
 from api.protocols import GIF
+from api.scopes import OPEN_FOLDERS, OPEN_PATHS
 from tests.api.access_requests import (
     EVENT_REQUESTS,
     READ_REQUESTS,
@@ -209,7 +209,7 @@ def test_the_document_says_what_each_route_asks_for(client: TestClient) -> None:
     assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            if path in access.OPEN_PATHS or path.startswith(access.OPEN_FOLDERS):
+            if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
                 assert "security" not in operation
                 continue
             assert {"401", "403", "429"} <= set(operation["responses"])
