@@ -99,12 +99,12 @@ def run_steps(
         if target.type == "cpu":
             _watch(trainer, phases)
         planned = _planned_columns(trainer)
+        shape = config.batch_size, config.layers[-1], min(config.n_sample, sessions.n_items)
+        ceilings = [measure(target, *shape)]  # first, as it empties the caches
         trainer.run_block()
         phases.seconds.clear()
         within = trainer.step.fused_step.timed() if trainer.step.fused_step else dict
         columns: list[int] = []
-        shape = config.batch_size, config.layers[-1], min(config.n_sample, sessions.n_items)
-        ceilings = [measure(target, *shape)]
         n_before, seconds = trainer.n_seen, 0.0
         while steps is None or len(columns) < steps:
             started, place = now(), (trainer.epoch, trainer.block)
