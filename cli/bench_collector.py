@@ -7,9 +7,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from cli.load import Load, Template, request_bytes, run_load
 from cli.ports import free_port
 from cli.serving import APP, CONNECTION
 
-BATCH_EVENTS = 100
+BATCHES = {100: 2, 500: 4}  # events of a request, and what part of the connections send such
 WARM_UP_SECONDS = 1.5
 SESSION_EVENTS = 10
 
@@ -46,7 +47,7 @@ http {{
 def collector(
     seconds: Annotated[float, typer.Option(help="Seconds of load for each row.")] = 5,
     connections: Annotated[
-        int, typer.Option(min=1, help="Keep-alive connections; an eighth of them for batches.")
+        int, typer.Option(min=1, help="Keep-alive connections; a half and a quarter for batches.")
     ] = 64,
     workers: Annotated[int, typer.Option(help="Worker processes of each server.")] = 1,
 ) -> None:
@@ -58,32 +59,40 @@ def collector(
     """
     rows: dict[str, Load] = {}
     n_sent: Counter[str] = Counter()
-    batch = f"POST /events, {BATCH_EVENTS} events"
+    n_events: dict[str, int] = {}
+    series = count()
 
-    def load(name: str, port: int, request: Template, lanes: int = connections) -> None:
+    def load(
+        name: str, port: int, request: Callable[[], Template], lanes: int = connections
+    ) -> None:
         # Unmeasured first: a worker that is up before the others would take all connections.
         for measured_seconds in (WARM_UP_SECONDS, seconds):
             rows[name] = run_load(
-                "127.0.0.1", port, [request], connections=lanes, seconds=measured_seconds
+                "127.0.0.1", port, [request()], connections=lanes, seconds=measured_seconds
             )
             n_sent[name] += rows[name].n_requests
+
+    def load_events(name: str, port: int, n: int = 1, lanes: int = connections) -> None:
+        load(name, port, lambda: _events(port, n, next(series)), lanes)
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         with uvicorn_on("cli.bench_collector:empty_app", "/", home, workers) as port:
-            load("empty FastAPI route", port, Template(_get("/", port)))
+            load("empty FastAPI route", port, lambda: Template(_get("/", port)))
         with uvicorn_on("cli.bench_collector:bare_app", "/", home, workers) as port:
-            load("ASGI function, 1 event", port, _events(port, 1))
+            load_events("ASGI function, 1 event", port)
         nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if nginx:
             with _nginx(nginx, home, workers) as port:
-                load("nginx empty_gif, access log", port, Template(_get("/", port)))
+                load("nginx empty_gif, access log", port, lambda: Template(_get("/", port)))
         with uvicorn_on(APP, "/readyz", home, workers) as port:
-            load("POST /events, 1 event", port, _events(port, 1))
-            load(batch, port, _events(port, BATCH_EVENTS), max(1, connections // 8))
+            for n, part in ({1: 1} | BATCHES).items():
+                name = f"POST /events, {n} event{'s' if n > 1 else ''}"
+                n_events[name] = n
+                load_events(name, port, n, max(1, connections // part))
             kept = httpx.get(f"http://127.0.0.1:{port}/status").json()["collector"]["accepted"]
-    acknowledged = n_sent["POST /events, 1 event"] + BATCH_EVENTS * n_sent[batch]
-    show(f"Collector, {workers} worker(s)", rows, {batch: BATCH_EVENTS})
+    acknowledged = sum(n * n_sent[name] for name, n in n_events.items())
+    show(f"Collector, {workers} worker(s)", rows, n_events)
     console.print(f"acknowledged {acknowledged:,} events, durable in the outbox {kept:,}")
     if not nginx:
         console.print("nginx is not installed: no row for its access-log pixel", style="yellow")
@@ -124,10 +133,13 @@ def _get(path: str, port: int) -> bytes:
     return request_bytes("GET", path, f"127.0.0.1:{port}")
 
 
-def _events(port: int, n_events: int) -> Template:
-    """A request of events, each with an id of its own, in sessions of SESSION_EVENTS."""
+def _events(port: int, n_events: int, series: int) -> Template:
+    """A request of events, each with an id of its own, in sessions of SESSION_EVENTS.
+
+    Loads of different `series` share no id.
+    """
     event = {
-        "event_id": "00000000-0000-4000-8000-%012x",
+        "event_id": f"00000000-0000-4000-{0x8000 + series:04x}-%012x",
         "event_name": "view_item",
         "occurred_at": datetime.now(UTC).isoformat(),
         "session_id": "bench-%012x",
@@ -140,9 +152,6 @@ def _events(port: int, n_events: int) -> Template:
     places = body.count(b"%012x")
     request = request_bytes("POST", "/events", f"127.0.0.1:{port}", body % ((0,) * places))
     head = request[: request.index(b"\r\n\r\n") + 4]
-    # Ids of single events differ from those of batches by a place that batches fill otherwise.
-    if n_events == 1:
-        body = body.replace(b"-4000-8000-", b"-4000-9000-")
     return Template(head + body, n_events, (1, SESSION_EVENTS, SESSION_EVENTS, 1_000_000))
 
 
