@@ -26,7 +26,7 @@ from cli.load import Load, Template, request_bytes, run_load
 from cli.ports import free_port
 from cli.serving import APP, CONNECTION
 
-BATCHES = {100: 2, 500: 4}  # events of a request, and what part of the connections send such
+BATCHES = {100: 4, 500: 8}  # events of a request, and what part of the connections send such
 WARM_UP_SECONDS = 1.5
 SESSION_EVENTS = 10
 
@@ -47,7 +47,7 @@ http {{
 def collector(
     seconds: Annotated[float, typer.Option(help="Seconds of load for each row.")] = 5,
     connections: Annotated[
-        int, typer.Option(min=1, help="Keep-alive connections; a half and a quarter for batches.")
+        int, typer.Option(min=1, help="Keep-alive connections; fewer for batches.")
     ] = 64,
     workers: Annotated[int, typer.Option(help="Worker processes of each server.")] = 1,
 ) -> None:

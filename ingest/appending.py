@@ -62,10 +62,11 @@ class _Work(NamedTuple):
 
 
 class Appender:
-    """Appends to one outbox file; `n_unfolded` is of the last time."""
+    """Appends to one outbox file; `n_bytes` written and `n_unfolded` are of the last time."""
 
     def __init__(self, file: OutboxFile, settings: IngestSettings, erased: ErasedIds) -> None:
         self.n_unfolded = 0
+        self.n_bytes = 0
         self._file = file
         self._settings = settings
         self._erased = erased
@@ -86,6 +87,7 @@ class Appender:
                 work = self._work([decoded for decoded, refused in kept if refused is None])
             self._write(connection, work)
         self.n_unfolded = n_unfolded + work.n_rows(EVENTS)
+        self.n_bytes = sum(len(part.packed.data) for part in work.parts)
         return outcomes
 
     def _work(self, group: list[Decoded]) -> _Work:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ingest import sessions
 from ingest.appending import Appender
+from ingest.checkpoints import Checkpoints
 from ingest.erasing import ErasedIds
 from ingest.events import Decoded
 from ingest.group_commit import Done, GroupCommit
@@ -48,6 +49,7 @@ class Outbox:
         self._count_left_out = count_left_out
         self._tail = SessionTail(self.file, settings)
         self._appender = Appender(self.file, settings, self.erased)
+        self._checkpoints = Checkpoints(self.file)
         self._commits = GroupCommit(self._commit, self._fold, self._closed)
 
     async def append(self, decoded: Decoded) -> None:
@@ -124,12 +126,15 @@ class Outbox:
     def close(self) -> None:
         """Write what was submitted, then let go of the file; later appends raise OutboxBroken."""
         if self._commits.close():
+            self._checkpoints.close()
             self.file.close()
 
     def _commit(self, group: list[Decoded]) -> list[Exception | None]:
         """Make a group durable; for each request None, or why it is not."""
         try:
-            return self._appender.append(group)
+            outcomes = self._appender.append(group)
+            self._checkpoints.wrote(self._appender.n_bytes)
+            return outcomes
         except OutboxBroken as error:
             logger.error("outbox=broken n_requests=%d error=%s", len(group), error)
             return [error] * len(group)

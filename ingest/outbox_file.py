@@ -25,7 +25,7 @@ REJECTED = "rejected"
 
 _OUR_FAULTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _BUSY_SECONDS = 10.0
-_WAL_PAGES = 8_000  # 32 MB: the flusher moves them on before a writer has to
+_WAL_PAGES = 16_000  # 64 MB: `ingest.checkpoints` moves them on before a writer has to
 _KEPT_PAGES = 4_096  # 16 MB that stay free within the file
 _SHRINK_PAGES = 512
 
@@ -165,8 +165,17 @@ class OutboxFile:
         return bool(n_free > _SHRINK_PAGES)
 
     def checkpoint(self) -> None:
-        """Move what can be moved from the WAL into the file, beside those who write."""
+        """Move the WAL into the file: most of it beside those who write.
+
+        What came meanwhile is moved while they wait: only a WAL that was moved as a whole is
+        written from its beginning again, and grows no further. Raises OutboxBroken.
+        """
         self.row("pragma wal_checkpoint(passive)")
+        try:
+            with self._turn_to_write():
+                self.row("pragma wal_checkpoint(passive)")
+        except OSError as error:
+            raise OutboxBroken(f"cannot lock the outbox at {self.path}: `{error}`") from error
 
     def rewrite(self) -> None:
         """Leave no byte of what was deleted, in the file or its WAL. Raises OutboxBroken.

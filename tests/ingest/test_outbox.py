@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -325,6 +326,22 @@ def _ship_all(outbox: Outbox, max_rows: int = 1000) -> list[shipments.Shipment]:
         ranges.append(shipment)
         shipments.finish(outbox.file, shipment)
     return ranges
+
+
+def test_much_that_is_written_is_moved_out_of_the_wal_beside_who_writes(
+    outbox: Outbox, decoded: Decode, sent: Make
+) -> None:
+    chance = random.Random(4)
+    wal = outbox.path.with_name(f"{outbox.path.name}-wal")
+    n_written, largest = 0, 0
+    while n_written < 60_000_000:  # no commit makes a checkpoint by itself before 64 MB
+        events = [sent(page_url=chance.randbytes(3_000).hex()) for _ in range(100)]
+        outbox.append_now(decoded(events))
+        n_written += 600_000
+        largest = max(largest, wal.stat().st_size)
+    assert largest < n_written / 2
+    assert outbox.path.stat().st_size > n_written / 2
+    assert outbox.depth() == n_written // 6_000
 
 
 def _shipped_ids(outbox: Outbox) -> list[str]:
