@@ -135,7 +135,7 @@ def test_every_kind_is_refused_and_the_champion_goes_on_serving(
 def test_a_broken_re_ranker_is_refused_and_a_sound_one_comes_and_goes_with_its_bundle(
     shop: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish_marts(open_store(shop), marts(onward_sessions(300), N_HALVES), "20260101T100000000000Z")
+    publish_marts(open_store(shop), marts(onward_sessions(600), N_HALVES), "20260101T100000000000Z")
     registry = Registry(open_store(shop))
     with dg.DagsterInstance.ephemeral() as instance, serving(shop) as client:
         assert refresh_model(shop, instance).success
@@ -144,7 +144,7 @@ def test_a_broken_re_ranker_is_refused_and_a_sound_one_comes_and_goes_with_its_b
         before = recommended(client)
         assert client.get("/status").json()["model"]["serves"] == "reranked"
         publish_marts(
-            open_store(shop), marts(onward_sessions(330), N_HALVES), "20260102T000000000000Z"
+            open_store(shop), marts(onward_sessions(640), N_HALVES), "20260102T000000000000Z"
         )
         for kind, reasons in RERANKER_REFUSED_FOR.items():
             with monkeypatch.context() as patched:

@@ -186,7 +186,7 @@ def fused(candidate: Candidate, ring: Sessions, tmp_path_factory: pytest.TempPat
 def reranked(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """A judged bundle of a shop whose shoppers never go back to what they have seen."""
     return build_candidate(
-        steps_mart(onward_sessions(300)), items_mart(N_HALVES), popularity_mart(N_HALVES),
+        steps_mart(onward_sessions(600)), items_mart(N_HALVES), popularity_mart(N_HALVES),
         training=TrainingSettings(), config=SMALL, snapshot_id="snapshot-1",
         folder=tmp_path_factory.mktemp("reranked"),
     )  # fmt: skip

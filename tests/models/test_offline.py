@@ -52,7 +52,7 @@ def test_reports_figures_cost_and_what_was_left_out(files, model: str, tmp_path:
 
 
 def test_what_the_shop_says_of_items_helps_the_re_ranker(tmp_path: Path):
-    train = split_file(tmp_path / "train.parquet", onward_sessions(300))
+    train = split_file(tmp_path / "train.parquet", onward_sessions(600))
     test = split_file(tmp_path / "test.parquet", onward_sessions(60, seed=8), start=10**9)
     config = tmp_path / "config.json"
     config.write_text('{"layers": [8], "n_epochs": 2, "batch_size": 10, "n_sample": 16}')
