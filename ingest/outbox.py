@@ -80,20 +80,16 @@ class Outbox:
         Events that cannot be folded are left out of the sessions, logged and counted: raw must
         get them all the same. Raises OutboxBroken.
         """
-        try:
-            return sessions.fold(self.file, self.settings)
-        except OutboxBroken:
-            raise
-        except Exception as error:  # as wide as what a fault of ours may raise
-            logger.warning("sessions=fold_failed error=%r", error)
-        try:
-            return sessions.fold(self.file, self.settings, 1)
-        except OutboxBroken:
-            raise
-        except Exception:
-            n_events = sessions.leave_out(self.file)
-            self._count_left_out(n_events)
-            logger.exception("sessions=left_out n_events=%d", n_events)
+        for n_events in (sessions.FOLD_EVENTS, 1):  # then only the row that is wrong is lost
+            try:
+                return sessions.fold(self.file, self.settings, n_events)
+            except (MemoryError, OutboxBroken):
+                raise
+            except Exception:  # as wide as what a fault of ours may raise
+                logger.exception("sessions=fold_failed n_events=%d", n_events)
+        n_left_out = sessions.leave_out(self.file)
+        self._count_left_out(n_left_out)
+        logger.error("sessions=left_out n_events=%d", n_left_out)
         return True
 
     def fold_waiting(self) -> None:
